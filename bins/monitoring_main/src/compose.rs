@@ -1,0 +1,116 @@
+//! Puts monitoring together from its configuration, and runs it once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use mloop_cli::{Exit, Failure, Outcome, Stop, this_run_is};
+use mloop_config::{ConfigError, Document, MonitoringConfig, secrets};
+use mloop_core::Sha256Digest;
+use mloop_orchestrators::{
+    MonitoringConfig as Settings, MonitoringDeps, MonitoringOrchestrator, MonitoringRequest,
+};
+use mloop_platform::{Ledger, PlatformDeps, Sources};
+use mloop_reporter::ReporterDeps;
+
+use crate::args::MonitoringArgs;
+use crate::check::check;
+use crate::dry_run::ReadOnly;
+use crate::kinds::Kinds;
+use crate::late::Late;
+use crate::wait;
+
+/// Judges the window of the arguments.
+pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome, Failure> {
+    let common = &args.common;
+    let document = Document::read(common.config()?)?;
+    let platform = PlatformDeps::new(document.folder(), common.clock()).with_secrets(secrets());
+    let mut parts = Parts::build(&document, &platform)?;
+    if common.check {
+        return check(&parts, platform.clock.now()).await;
+    }
+    if common.dry_run {
+        parts.make_read_only();
+    }
+    let window = args.window()?;
+    if common.as_of.is_none() {
+        wait::until_settled(window, parts.settle, platform.clock.as_ref()).await;
+    }
+    let request = MonitoringRequest { window, as_of: common.as_of, version: args.version };
+    let flow = MonitoringOrchestrator::new(parts.deps, parts.settings);
+    drop(flow.run_id(&request).await.map(this_run_is));
+    let result = flow.run(&request).await;
+    // The reporters of an alert have just delivered what waits.
+    if !common.dry_run && !result.as_ref().is_ok_and(|result| result.alerting) {
+        parts.late.deliver().await;
+    }
+    Outcome::of(Exit::Done, &result.map_err(Failure::of)?)
+}
+
+/// Everything that a run or a look needs.
+pub(crate) struct Parts {
+    pub(crate) deps: MonitoringDeps,
+    pub(crate) settings: Settings,
+    pub(crate) sources: Sources,
+    settle: Duration,
+    pub(crate) late: Late,
+}
+
+impl Parts {
+    fn build(document: &Document, platform: &PlatformDeps) -> Result<Self, ConfigError> {
+        let kinds = Kinds::new();
+        let (config, mut problems) = document.decode::<MonitoringConfig>();
+        let parts = config.and_then(|config| {
+            let ledger = problems.build("ledger", &config.ledger, &kinds.ledgers, platform);
+            let registry = problems.build("registry", &config.registry, &kinds.models, platform);
+            let sources = problems.build("source", &config.source, &kinds.sources, platform);
+            let latency = &config.latency_source;
+            let latency = problems.build("latency_source", latency, &kinds.latency, platform);
+            let monitors = problems.build_all("monitors", &config.monitors, &kinds.monitors, &());
+            let notifiers =
+                problems.build_all("notifiers", &config.notifiers, &kinds.notifiers, platform);
+            let ledger: Ledger = ledger?;
+            let subject = config.subject();
+            let late = Late { outbox: ledger.outbox, subject, notifiers };
+            let (outbox, notifiers) = (Arc::clone(&late.outbox), late.notifiers.clone());
+            let deps = ReporterDeps { platform: platform.clone(), notifiers, outbox };
+            let reporters =
+                problems.build_all("reporters", &config.reporters, &kinds.reporters, &deps);
+            let sources = sources?;
+            let deps = MonitoringDeps {
+                journal: ledger.journal,
+                profiles: ledger.profiles,
+                source: Arc::clone(&sources.profiles),
+                latency: latency?,
+                registry: registry?,
+                monitors,
+                reporters,
+                clock: Arc::clone(&platform.clock),
+            };
+            let settings = settings(&config, document);
+            let settle = Duration::from_secs(config.settle_secs);
+            Some(Self { deps, settings, sources, settle, late })
+        });
+        problems.finish_with(parts)
+    }
+
+    fn make_read_only(&mut self) {
+        self.deps.journal = Arc::new(ReadOnly(Arc::clone(&self.deps.journal)));
+        self.deps.profiles = Arc::new(ReadOnly(Arc::clone(&self.deps.profiles)));
+        self.deps.reporters.clear();
+    }
+}
+
+fn settings(config: &MonitoringConfig, document: &Document) -> Settings {
+    let html = config.reporters.iter().find(|reporter| reporter.kind == "html");
+    let folder = html.and_then(|html| html.settings["folder"].as_str());
+    Settings {
+        subject: config.subject(),
+        config_digest: Sha256Digest::of(document.value().to_string().as_bytes()),
+        stale_after: Some(TimeDelta::hours(config.stale_after_hours.into())),
+        label_delay: TimeDelta::hours(config.label_delay_hours.into()),
+        max_blind_windows: config.max_blind_windows,
+        work: document.resolve(&config.work),
+        pages: folder.map(|folder| document.resolve(folder.as_ref())),
+    }
+}

@@ -1,0 +1,45 @@
+//! Messages go through the outbox, so that a dead receiver loses none and delays nothing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mloop_core::notification::Notification;
+use mloop_core::{Subject, error_chain};
+use mloop_platform::{Notifier, Outbox, PlatformError, deliver_pending};
+
+/// A notifier that queues each message for all receivers.
+pub(crate) struct Queued {
+    outbox: Arc<dyn Outbox>,
+    receivers: Vec<String>,
+}
+
+impl Queued {
+    /// Queues for these receivers.
+    pub(crate) fn new(outbox: Arc<dyn Outbox>, receivers: &[Arc<dyn Notifier>]) -> Self {
+        let receivers = receivers.iter().map(|receiver| receiver.name().to_owned()).collect();
+        Self { outbox, receivers }
+    }
+}
+
+#[async_trait]
+impl Notifier for Queued {
+    fn name(&self) -> &str {
+        "outbox"
+    }
+
+    async fn notify(&self, notification: &Notification) -> Result<(), PlatformError> {
+        self.outbox.enqueue(notification, &self.receivers).await
+    }
+}
+
+/// Sends what waits; what cannot be delivered waits on.
+pub(crate) async fn deliver(
+    outbox: &dyn Outbox,
+    subject: &Subject,
+    notifiers: &[Arc<dyn Notifier>],
+) {
+    for (receiver, error) in deliver_pending(outbox, subject, notifiers).await {
+        let error = error_chain(&error);
+        tracing::warn!(receiver, error, "not told yet; the next run tries again");
+    }
+}

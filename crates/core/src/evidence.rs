@@ -1,0 +1,18 @@
+//! What monitors look at: loaded once, shared by all of them.
+
+use crate::latency::LatencyHistogram;
+use crate::profile::Profile;
+use crate::schema::ProfileSchema;
+
+/// The reference and the current window of one version under one schema.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// Schema of both profiles.
+    pub schema: ProfileSchema,
+    /// What traffic of this version should look like.
+    pub reference: Profile,
+    /// The window under examination.
+    pub current: Profile,
+    /// Latencies of the window, from wherever they are measured.
+    pub latency: LatencyHistogram,
+}

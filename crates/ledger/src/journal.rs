@@ -1,0 +1,147 @@
+//! Runs, episodes, versions and deployments.
+
+use async_trait::async_trait;
+use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::episode::Episode;
+use mloop_core::run::RunRecord;
+use mloop_core::{DeploymentId, EpisodeId, ModelVersion, RunId, Subject};
+use mloop_platform::{Journal, Lease, Message, PlatformError, RunQuery};
+use serde::de::DeserializeOwned;
+
+use crate::error::Failure;
+use crate::leases::check_fence;
+use crate::outbox;
+use crate::session::Session;
+use crate::store::{Store, Views};
+use crate::value::Value;
+
+mod records;
+mod runs;
+
+/// The records whose bodies a query gives.
+fn bodies<T: DeserializeOwned>(
+    session: &mut dyn Session,
+    sql: &str,
+    values: &[Value],
+) -> Result<Vec<T>, Failure> {
+    let rows = session.query(sql, values)?;
+    rows.iter().map(|row| Ok(serde_json::from_str(row.text(0)?)?)).collect()
+}
+
+fn of_subject<T: DeserializeOwned>(
+    session: &mut dyn Session,
+    sql: &str,
+    subject: &Subject,
+) -> Result<Vec<T>, Failure> {
+    bodies(session, sql, &[subject.model.as_str().into(), subject.target.as_str().into()])
+}
+
+#[async_trait]
+impl<S: Store> Journal for Views<S> {
+    async fn probe(&self) -> Result<(), PlatformError> {
+        self.look().await
+    }
+
+    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
+        self.record_run_with(run, &[]).await
+    }
+
+    async fn record_run_with(
+        &self,
+        run: &RunRecord,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
+        let doing = format!("recording {}", run.run_id);
+        let (run, messages) = (run.clone(), messages.to_vec());
+        let record = move |session: &mut dyn Session| {
+            runs::write(session, &run)?;
+            messages.iter().try_for_each(|message| {
+                outbox::enqueue(session, &message.notification, &message.receivers)
+            })
+        };
+        self.write("record_run", doing, record).await
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, PlatformError> {
+        let (doing, id) = (format!("reading {id}"), id.clone());
+        let read = move |session: &mut dyn Session| {
+            let sql = "SELECT body FROM runs WHERE run_id = $1";
+            Ok(bodies(session, sql, &[id.as_str().into()])?.pop())
+        };
+        self.read(doing, read).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<RunRecord>, PlatformError> {
+        let (doing, query) = (format!("reading the runs of {}", query.subject), query.clone());
+        self.read(doing, move |session| runs::read(session, &query)).await
+    }
+
+    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+        let (doing, lease) = (format!("writing {}", episode.id), lease.clone());
+        let episode = episode.clone();
+        let save = move |session: &mut dyn Session| {
+            check_fence(session, &lease)?;
+            records::write_episode(session, &episode)
+        };
+        self.write("save_episode", doing, save).await
+    }
+
+    async fn episodes(&self, subject: &Subject) -> Result<Vec<Episode>, PlatformError> {
+        let (doing, subject) = (format!("reading the episodes of {subject}"), subject.clone());
+        let sql = "SELECT body FROM episodes WHERE model = $1 AND target = $2
+                   ORDER BY opened_at DESC, attempt DESC";
+        self.read(doing, move |session| of_subject(session, sql, &subject)).await
+    }
+
+    async fn record_version(
+        &self,
+        version: &ModelVersion,
+        episode: Option<EpisodeId>,
+    ) -> Result<(), PlatformError> {
+        let doing = format!("writing down {} {}", version.model, version.version);
+        let (name, version) = (doing.clone(), version.clone());
+        let record = move |session: &mut dyn Session| {
+            records::write_version(session, &version, episode.as_ref(), &name)
+        };
+        self.write("record_version", doing, record).await
+    }
+
+    async fn save_deployment(
+        &self,
+        lease: &Lease,
+        deployment: &Deployment,
+    ) -> Result<(), PlatformError> {
+        let (doing, lease) = (format!("writing {}", deployment.id), lease.clone());
+        let deployment = deployment.clone();
+        let save = move |session: &mut dyn Session| {
+            check_fence(session, &lease)?;
+            records::write_deployment(session, &deployment)
+        };
+        self.write("save_deployment", doing, save).await
+    }
+
+    async fn deployments(&self, subject: &Subject) -> Result<Vec<Deployment>, PlatformError> {
+        let (doing, subject) = (format!("reading the deployments of {subject}"), subject.clone());
+        let sql = "SELECT body FROM deployments WHERE model = $1 AND target = $2
+                   ORDER BY opened_at DESC, number DESC, attempt DESC";
+        self.read(doing, move |session| of_subject(session, sql, &subject)).await
+    }
+
+    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+        let doing = format!("writing the journal of {}", entry.deployment);
+        let (name, lease, entry) = (doing.clone(), lease.clone(), entry.clone());
+        let append = move |session: &mut dyn Session| {
+            check_fence(session, &lease)?;
+            records::append(session, &entry, &name)
+        };
+        self.write("append", doing, append).await
+    }
+
+    async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError> {
+        let (doing, id) = (format!("reading the journal of {id}"), id.clone());
+        // `intent` sorts before `outcome`.
+        let sql = "SELECT body FROM deployment_journal WHERE deployment = $1
+                   ORDER BY position, phase";
+        self.read(doing, move |session| bodies(session, sql, &[id.as_str().into()])).await
+    }
+}

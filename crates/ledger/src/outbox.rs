@@ -1,0 +1,89 @@
+//! Messages on their way.
+
+use async_trait::async_trait;
+use mloop_core::Subject;
+use mloop_core::notification::Notification;
+use mloop_platform::{Outbox, PlatformError};
+
+use crate::error::Failure;
+use crate::session::{Session, insert};
+use crate::store::{Store, Views};
+use crate::value::Value;
+
+pub(crate) fn enqueue(
+    session: &mut dyn Session,
+    notification: &Notification,
+    receivers: &[String],
+) -> Result<(), Failure> {
+    // Nothing is decided on what was read, so that unique keys suffice and no lock is needed.
+    let subject = &notification.subject;
+    let row = [
+        ("id", (&notification.id).into()),
+        ("model", subject.model.as_str().into()),
+        ("target", subject.target.as_str().into()),
+        ("body", Value::json(notification)?),
+    ];
+    insert(session, "outbox", row, "ON CONFLICT (id) DO NOTHING")?;
+    let sql = "INSERT INTO deliveries (receiver, message)
+               SELECT $2, seq FROM outbox WHERE id = $1
+               ON CONFLICT (receiver, message) DO NOTHING";
+    for receiver in receivers {
+        session.execute(sql, &[(&notification.id).into(), receiver.into()])?;
+    }
+    Ok(())
+}
+
+fn pending(
+    session: &mut dyn Session,
+    subject: &Subject,
+    receiver: &str,
+    limit: u32,
+) -> Result<Vec<Notification>, Failure> {
+    let sql = "SELECT body FROM deliveries JOIN outbox ON seq = message
+               WHERE receiver = $1 AND model = $2 AND target = $3 AND delivered_at IS NULL
+               ORDER BY seq LIMIT $4";
+    let (model, target) = (subject.model.as_str().into(), subject.target.as_str().into());
+    let rows = session.query(sql, &[receiver.into(), model, target, limit.into()])?;
+    rows.iter().map(|row| Ok(serde_json::from_str(row.text(0)?)?)).collect()
+}
+
+fn settle(session: &mut dyn Session, receiver: &str, id: &str) -> Result<(), Failure> {
+    let now = session.dialect().now();
+    let sql = format!(
+        "UPDATE deliveries SET delivered_at = {now}
+         WHERE receiver = $1 AND delivered_at IS NULL
+           AND message = (SELECT seq FROM outbox WHERE id = $2)"
+    );
+    session.execute(&sql, &[receiver.into(), id.into()])
+}
+
+#[async_trait]
+impl<S: Store> Outbox for Views<S> {
+    async fn enqueue(
+        &self,
+        notification: &Notification,
+        receivers: &[String],
+    ) -> Result<(), PlatformError> {
+        let doing = format!("queueing the message {}", notification.id);
+        let (notification, receivers) = (notification.clone(), receivers.to_vec());
+        let enqueue = move |session: &mut dyn Session| enqueue(session, &notification, &receivers);
+        self.write("enqueue", doing, enqueue).await
+    }
+
+    async fn pending(
+        &self,
+        subject: &Subject,
+        receiver: &str,
+        limit: u32,
+    ) -> Result<Vec<Notification>, PlatformError> {
+        let doing = format!("reading what waits for `{receiver}` about {subject}");
+        let (subject, receiver) = (subject.clone(), receiver.to_owned());
+        self.read(doing, move |session| pending(session, &subject, &receiver, limit)).await
+    }
+
+    async fn delivered(&self, receiver: &str, id: &str) -> Result<(), PlatformError> {
+        let doing = format!("marking the message {id} as delivered");
+        let (receiver, id) = (receiver.to_owned(), id.to_owned());
+        self.write("delivered", doing, move |session| settle(session, &receiver, &id)).await
+    }
+}

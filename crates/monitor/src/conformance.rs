@@ -1,0 +1,192 @@
+//! What every monitor must do, whoever wrote it.
+
+use mloop_core::schema::ColumnKind;
+use mloop_core::{Evidence, Finding, Profile, Status};
+
+use crate::Monitor;
+
+/// Checks a monitor against the contract: on a window with enough rows, and on the same window
+/// emptied.
+///
+/// # Panics
+/// With the broken rule.
+pub async fn check_monitor(monitor: &dyn Monitor, filled: &Evidence) {
+    assert!(!monitor.name().is_empty(), "a monitor without a name cannot be reported");
+    assert!(filled.current.rows > 0, "the suite needs a window with rows");
+
+    let first = monitor.check(filled).await.expect("a filled window is judged");
+    let again = monitor.check(filled).await.expect("a second look is allowed");
+    assert!(!first.is_empty(), "a look at a filled window finds something to say");
+    assert_eq!(first, again, "equal evidence gives equal findings");
+    first.iter().for_each(|finding| check_finding(monitor, finding));
+
+    let empty = emptied(filled);
+    let blind = monitor.check(&empty).await.expect("too few rows is a finding, not an error");
+    for finding in &blind {
+        check_finding(monitor, finding);
+        assert!(
+            finding.status != Status::Ok && finding.status != Status::Drifted,
+            "an empty window is judged `{:?}` by {}",
+            finding.status,
+            finding.subject()
+        );
+    }
+}
+
+fn check_finding(monitor: &dyn Monitor, finding: &Finding) {
+    assert_eq!(finding.monitor, monitor.name(), "a finding carries its monitor's name");
+    assert!(!finding.check.is_empty() && !finding.method.is_empty(), "{finding:?}");
+    let numbers = finding
+        .value
+        .into_iter()
+        .chain(finding.threshold)
+        .chain(finding.interval.into_iter().flatten());
+    numbers.for_each(|number| assert!(number.is_finite(), "{finding:?}"));
+    if let Some([low, high]) = finding.interval {
+        assert!(low <= high, "the interval is upside down: {finding:?}");
+    }
+    if matches!(finding.status, Status::Ok | Status::Drifted) {
+        assert!(finding.value.is_some(), "a judgement needs a number: {finding:?}");
+        assert!(finding.n > 0, "a judgement needs rows: {finding:?}");
+    }
+}
+
+/// The same evidence with a window in which nothing happened.
+#[must_use]
+pub fn emptied(evidence: &Evidence) -> Evidence {
+    let current = &evidence.current;
+    let empty = Profile::new(&evidence.schema, current.key.clone(), current.window);
+    Evidence { latency: empty.latency.clone(), current: empty, ..evidence.clone() }
+}
+
+/// Evidence whose window has the very counts of its reference: nothing changed. `classes` and the
+/// numeric and categorical columns are those of the schema; every bin holds `rows_a_bin` rows.
+#[must_use]
+pub fn unchanged(
+    schema: &mloop_core::ProfileSchema,
+    key: mloop_core::profile::ProfileKey,
+    window: mloop_core::Window,
+    rows_a_bin: u64,
+) -> Evidence {
+    use mloop_core::profile::ColumnCounts;
+
+    let mut profile = Profile::new(schema, key, window);
+    profile.rows = schema
+        .columns
+        .iter()
+        .map(|column| match &column.kind {
+            ColumnKind::Numeric(numeric) => numeric.bins() as u64 * rows_a_bin,
+            ColumnKind::Categorical(known) => known.categories.len() as u64 * rows_a_bin,
+        })
+        .max()
+        .unwrap_or(rows_a_bin);
+    for counts in profile.columns.values_mut() {
+        match counts {
+            ColumnCounts::Numeric(numeric) => numeric.bins.fill(rows_a_bin),
+            ColumnCounts::Categorical(known) => known.categories.fill(rows_a_bin),
+        }
+    }
+    for truth in 0..schema.classes.len() {
+        for _ in 0..rows_a_bin {
+            profile.overall.observe(truth, Some(truth));
+        }
+    }
+    for group in &schema.groups {
+        let counts = profile.groups.entry(group.attribute.clone()).or_default();
+        counts.extend(group.values.iter().map(|value| (value.clone(), profile.overall.clone())));
+    }
+    (0..profile.rows).for_each(|row| profile.latency.observe(1000 + row % 100));
+    Evidence {
+        schema: schema.clone(),
+        reference: profile.clone(),
+        latency: profile.latency.clone(),
+        current: profile,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use mloop_core::profile::ProfileKey;
+    use mloop_core::schema::{ColumnSchema, NumericSchema, PROFILE_FORMAT};
+    use mloop_core::{ModelName, ProfileSchema, Sha256Digest, Subject, TargetName, Window};
+
+    use super::*;
+    use crate::MonitorError;
+
+    fn evidence() -> Evidence {
+        let model = ModelName::new("m").expect("a name");
+        let schema = ProfileSchema {
+            format: PROFILE_FORMAT,
+            model: model.clone(),
+            classes: vec!["a".to_owned(), "b".to_owned()],
+            columns: vec![ColumnSchema {
+                name: "x".to_owned(),
+                kind: ColumnKind::Numeric(NumericSchema { edges: vec![0.0, 1.0, 2.0], step: 0.5 }),
+            }],
+            groups: vec![],
+            latency_objective_micros: None,
+        };
+        let subject = Subject { model, target: TargetName::new("t").expect("a name") };
+        let key = ProfileKey { subject, version: Sha256Digest::of(b"v") };
+        let start = "2026-03-01T00:00:00Z".parse().expect("a moment");
+        let end = "2026-03-01T01:00:00Z".parse().expect("a moment");
+        unchanged(&schema, key, Window::new(start, end).expect("an hour"), 100)
+    }
+
+    /// A monitor that follows the contract but for one thing.
+    struct Faulty {
+        name: &'static str,
+        empty_is_ok: bool,
+        value: f64,
+    }
+
+    #[async_trait]
+    impl Monitor for Faulty {
+        fn name(&self) -> &str {
+            "mean"
+        }
+
+        async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+            let n = evidence.current.rows;
+            let blind = n == 0 && !self.empty_is_ok;
+            Ok(vec![Finding {
+                monitor: self.name.to_owned(),
+                check: "rows".to_owned(),
+                column: None,
+                group: None,
+                method: "count".to_owned(),
+                value: Some(self.value),
+                interval: None,
+                threshold: None,
+                n: n.max(u64::from(self.empty_is_ok)),
+                status: if blind { Status::InsufficientData } else { Status::Ok },
+            }])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_good_monitor_passes() {
+        let good = Faulty { name: "mean", empty_is_ok: false, value: 1.0 };
+        check_monitor(&good, &evidence()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "an empty window is judged `Ok`")]
+    async fn an_empty_window_that_is_fine_is_caught() {
+        check_monitor(&Faulty { name: "mean", empty_is_ok: true, value: 1.0 }, &evidence()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "carries its monitor's name")]
+    async fn a_wrong_name_is_caught() {
+        check_monitor(&Faulty { name: "other", empty_is_ok: false, value: 1.0 }, &evidence()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "NaN")]
+    async fn a_number_that_is_none_is_caught() {
+        check_monitor(&Faulty { name: "mean", empty_is_ok: false, value: f64::NAN }, &evidence())
+            .await;
+    }
+}

@@ -1,0 +1,490 @@
+//! Do columns and predictions look as they did on the reference?
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use mloop_core::counts::{CategoricalCounts, NumericCounts};
+use mloop_core::profile::ColumnCounts;
+use mloop_core::schema::{ColumnKind, ColumnSchema, PREDICTION_COLUMN};
+use mloop_core::{Evidence, Finding, Status};
+use mloop_monitor::{BuildError, Monitor, MonitorError, Spec};
+use mloop_stats::distance;
+use mloop_stats::ordered::{Measured, kolmogorov_smirnov_distance, normed_wasserstein};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::finding::{About, Bound};
+use crate::settings::{comparable, confidence, valid_confidence, within};
+
+/// Settings of kind `drift`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriftConfig {
+    /// Columns to check; all of the schema, the prediction among them, when left out.
+    #[serde(default)]
+    columns: Option<Vec<String>>,
+    /// Distance of two distributions.
+    #[serde(default = "method")]
+    method: Method,
+    /// Distance for categorical columns, the prediction among them; `method` when left out.
+    #[serde(default)]
+    categorical_method: Option<Method>,
+    /// Distance up to which a change is tolerated, in the unit of the method.
+    #[serde(default = "tolerance")]
+    tolerance: f64,
+    /// Tolerances of single columns, instead of `tolerance`.
+    #[serde(default)]
+    tolerances: BTreeMap<String, f64>,
+    /// Bins that a numeric column is compared on, merged from the finer bins of its profile so
+    /// that each holds about the same share of the reference.
+    #[serde(default = "bins")]
+    bins: usize,
+    /// Rows below which a window is not judged.
+    #[serde(default = "min_rows")]
+    min_rows: u64,
+    /// Confidence of the intervals.
+    #[serde(default = "confidence")]
+    confidence: f64,
+}
+
+fn method() -> Method {
+    Method::JensenShannon
+}
+
+/// Half of the largest change that a window of a few hundred rows can hide (about 0.1 on 12 bins),
+/// and well above what chance does to one of a thousand.
+fn tolerance() -> f64 {
+    0.1
+}
+
+fn bins() -> usize {
+    10
+}
+
+fn min_rows() -> u64 {
+    100
+}
+
+/// Names of the distances in settings and findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Method {
+    /// Population stability index; 0.1 is a small and 0.25 a large change by convention.
+    Psi,
+    /// Jensen-Shannon distance in bits, 0 to 1.
+    JensenShannon,
+    /// Hellinger distance, 0 to 1.
+    Hellinger,
+    /// Total variation, 0 to 1: the share of rows that moved.
+    TotalVariation,
+    /// Largest change of the share of one bin, 0 to 1.
+    LInfinity,
+    /// Largest gap between the cumulative shares of a numeric column, 0 to 1; takes no notice of
+    /// missing values, nor of the bins' number in the settings.
+    KolmogorovSmirnov,
+    /// How far a numeric column moved, in standard deviations of the reference; takes no notice of
+    /// missing values, and counts what lies outside the reference's range at its border.
+    NormedWasserstein,
+}
+
+impl Method {
+    /// Its distance over bins in any order; none when it needs their order.
+    fn distance(self) -> Option<distance::Method> {
+        match self {
+            Self::Psi => Some(distance::Method::Psi),
+            Self::JensenShannon => Some(distance::Method::JensenShannon),
+            Self::Hellinger => Some(distance::Method::Hellinger),
+            Self::TotalVariation => Some(distance::Method::TotalVariation),
+            Self::LInfinity => Some(distance::Method::LInfinity),
+            Self::KolmogorovSmirnov | Self::NormedWasserstein => None,
+        }
+    }
+
+    /// The largest tolerance that makes sense.
+    fn largest_tolerance(self) -> f64 {
+        if matches!(self, Self::Psi | Self::NormedWasserstein) { 100.0 } else { 1.0 }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Psi => "psi",
+            Self::JensenShannon => "jensen_shannon",
+            Self::Hellinger => "hellinger",
+            Self::TotalVariation => "total_variation",
+            Self::LInfinity => "l_infinity",
+            Self::KolmogorovSmirnov => "kolmogorov_smirnov",
+            Self::NormedWasserstein => "normed_wasserstein",
+        }
+    }
+}
+
+impl Spec<Box<dyn Monitor>> for DriftConfig {
+    const KIND: &'static str = "drift";
+
+    fn build(self, name: String, _deps: &()) -> Result<Box<dyn Monitor>, BuildError> {
+        valid_confidence(self.confidence)?;
+        within("bins", self.bins as f64, 2.0, 60.0)?;
+        let categorical = self.categorical_method.unwrap_or(self.method);
+        if categorical.distance().is_none() {
+            let problem = format!(
+                "{} needs values that have an order; name another for categorical columns, such as \
+                 jensen_shannon",
+                categorical.name()
+            );
+            return Err(BuildError::invalid("categorical_method", problem));
+        }
+        let most = self.method.largest_tolerance().max(categorical.largest_tolerance());
+        within("tolerance", self.tolerance, 0.0, most)?;
+        for (column, tolerance) in &self.tolerances {
+            within(&format!("tolerances.{column}"), *tolerance, 0.0, most)?;
+        }
+        Ok(Box::new(DriftMonitor { name, settings: self }))
+    }
+}
+
+/// Compares every column of a window with the reference, and the predictions too.
+pub struct DriftMonitor {
+    name: String,
+    settings: DriftConfig,
+}
+
+#[async_trait]
+impl Monitor for DriftMonitor {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+        comparable(evidence)?;
+        let known = || evidence.schema.columns.iter().map(|column| column.name.clone()).collect();
+        let find = |name: &String| {
+            evidence.schema.column(name).ok_or_else(|| MonitorError::NotInSchema {
+                what: "column",
+                name: name.clone(),
+                known: known(),
+            })
+        };
+        for name in self.settings.tolerances.keys() {
+            find(name)?;
+        }
+        let wanted: Vec<&ColumnSchema> = match &self.settings.columns {
+            Some(names) => names.iter().map(find).collect::<Result<_, _>>()?,
+            None => evidence.schema.columns.iter().collect(),
+        };
+        Ok(wanted.into_iter().map(|column| self.column(evidence, column)).collect())
+    }
+}
+
+impl DriftMonitor {
+    fn column(&self, evidence: &Evidence, column: &ColumnSchema) -> Finding {
+        let (settings, name) = (&self.settings, column.name.as_str());
+        let method = match column.kind {
+            ColumnKind::Numeric(_) => settings.method,
+            ColumnKind::Categorical(_) => settings.categorical_method.unwrap_or(settings.method),
+        };
+        let is_prediction = name == PREDICTION_COLUMN;
+        let about = About {
+            monitor: &self.name,
+            check: if is_prediction { "prediction_drift" } else { "column_drift" },
+            column: Some(name),
+            group: None,
+            method: method.name(),
+        };
+        let tolerance = *settings.tolerances.get(name).unwrap_or(&settings.tolerance);
+        let (bound, n) = (Bound::AtMost(tolerance), evidence.current.rows);
+        let counts = (evidence.reference.columns.get(name), evidence.current.columns.get(name));
+        let measured = match (&column.kind, counts) {
+            (
+                ColumnKind::Numeric(schema),
+                (Some(ColumnCounts::Numeric(reference)), Some(ColumnCounts::Numeric(current))),
+            ) => self.numeric(method, &schema.edges, reference, current),
+            (
+                ColumnKind::Categorical(_),
+                (
+                    Some(ColumnCounts::Categorical(reference)),
+                    Some(ColumnCounts::Categorical(current)),
+                ),
+            ) => self.binned(method, &values(reference), &values(current)),
+            _ => return about.finding(None, None, bound, n, Status::Broken),
+        };
+        match measured {
+            Some(found) if n >= settings.min_rows => {
+                let finding = about.judged(found.estimate, bound, n);
+                // A change that shows above all that chance can do is told, however few the rows.
+                let is_blind = finding.status == Status::Ok && found.resolution > tolerance;
+                let status = if is_blind { Status::InsufficientData } else { finding.status };
+                Finding { status, ..finding }
+            }
+            _ => about.unknown(bound, n),
+        }
+    }
+
+    fn numeric(
+        &self,
+        method: Method,
+        edges: &[f64],
+        reference: &NumericCounts,
+        current: &NumericCounts,
+    ) -> Option<Measured> {
+        let confidence = self.settings.confidence;
+        match method {
+            Method::KolmogorovSmirnov => {
+                kolmogorov_smirnov_distance(&ordered(reference), &ordered(current), confidence)
+            }
+            Method::NormedWasserstein => {
+                normed_wasserstein(&inside(reference), &inside(current), edges, confidence)
+            }
+            _ => {
+                let borders = coarse_borders(&reference.bins, self.settings.bins);
+                self.binned(method, &coarse(reference, &borders), &coarse(current, &borders))
+            }
+        }
+    }
+
+    /// `None` when either side has no rows.
+    fn binned(&self, method: Method, reference: &[u64], current: &[u64]) -> Option<Measured> {
+        let (distance, confidence) = (method.distance()?, self.settings.confidence);
+        let rows = |counts: &[u64]| counts.iter().sum::<u64>();
+        let filled = reference.iter().zip(current).filter(|(a, b)| **a + **b > 0).count();
+        let resolution = distance.resolution(filled, rows(current), rows(reference), confidence);
+        let estimate = distance.estimate(reference, current, confidence)?;
+        Some(Measured { estimate, resolution })
+    }
+}
+
+/// A numeric column on coarse bins, and one each for what lies below and above them, for missing
+/// values and for those that are no number: everything that a row can be is a bin.
+fn coarse(counts: &NumericCounts, borders: &[usize]) -> Vec<u64> {
+    let mut histogram = merged(&counts.bins, borders);
+    histogram.extend([counts.below, counts.above, counts.missing, counts.non_finite]);
+    histogram
+}
+
+/// The finite values in order.
+fn ordered(counts: &NumericCounts) -> Vec<u64> {
+    let bins = counts.bins.iter().copied();
+    std::iter::once(counts.below).chain(bins).chain([counts.above]).collect()
+}
+
+/// The finite values between the edges, those outside at the border.
+fn inside(counts: &NumericCounts) -> Vec<u64> {
+    let mut bins = counts.bins.clone();
+    if let Some(first) = bins.first_mut() {
+        *first += counts.below;
+    }
+    if let Some(last) = bins.last_mut() {
+        *last += counts.above;
+    }
+    bins
+}
+
+/// A categorical column, with unseen and missing values.
+fn values(counts: &CategoricalCounts) -> Vec<u64> {
+    counts.categories.iter().copied().chain([counts.unseen, counts.missing]).collect()
+}
+
+/// Ends (exclusive) of coarse bins: fine bins are joined until each holds its share of the
+/// reference's rows, so that merging depends on the reference alone.
+fn coarse_borders(reference: &[u64], bins: usize) -> Vec<usize> {
+    let total: u64 = reference.iter().sum();
+    let mut borders = vec![];
+    let mut below = 0;
+    for (index, count) in reference.iter().enumerate() {
+        below += count;
+        let wanted = total as f64 * (borders.len() + 1) as f64 / bins as f64;
+        if below as f64 >= wanted && borders.len() + 1 < bins {
+            borders.push(index + 1);
+        }
+    }
+    if borders.last() != Some(&reference.len()) {
+        borders.push(reference.len());
+    }
+    borders
+}
+
+fn merged(counts: &[u64], borders: &[usize]) -> Vec<u64> {
+    let starts = std::iter::once(0).chain(borders.iter().copied());
+    let sum =
+        |(start, end): (usize, &usize)| counts.get(start..*end).map_or(0, |part| part.iter().sum());
+    starts.zip(borders).map(sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mloop_monitor::conformance::check_monitor;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::evidence;
+
+    fn monitor(settings: serde_json::Value) -> Box<dyn Monitor> {
+        let settings: DriftConfig = serde_json::from_value(settings).expect("settings");
+        settings.build("drift".to_owned(), &()).expect("a monitor")
+    }
+
+    /// The evidence with a share of the brightness rows moved from the darkest bin to the brightest.
+    fn moved(share: f64) -> Evidence {
+        let mut evidence = evidence();
+        let Some(ColumnCounts::Numeric(counts)) = evidence.current.columns.get_mut("brightness")
+        else {
+            panic!("a numeric column")
+        };
+        let rows: u64 = counts.bins.iter().sum();
+        let wanted = (share * rows as f64) as u64;
+        let mut left = wanted;
+        for bin in &mut counts.bins[..30] {
+            let taken = left.min(*bin);
+            *bin -= taken;
+            left -= taken;
+        }
+        counts.bins[59] += wanted - left;
+        evidence
+    }
+
+    async fn status(settings: serde_json::Value, evidence: &Evidence) -> Status {
+        monitor(settings).check(evidence).await.expect("findings")[0].status
+    }
+
+    #[tokio::test]
+    async fn it_keeps_the_contract() {
+        for method in ["psi", "jensen_shannon", "hellinger", "total_variation", "l_infinity"] {
+            check_monitor(monitor(json!({"method": method})).as_ref(), &evidence()).await;
+        }
+        for method in ["kolmogorov_smirnov", "normed_wasserstein"] {
+            let settings = json!({"method": method, "categorical_method": "psi"});
+            check_monitor(monitor(settings).as_ref(), &evidence()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn ordered_distances_are_judged_below_at_and_above_their_tolerance() {
+        // 60 even bins; a share of the rows moves from the lower half to the top, so the gap of the
+        // cumulative shares is that share, and the column moves by it times 29 to 59 bins of 17.3 in
+        // a standard deviation.
+        for (method, tolerance, table) in [
+            (
+                "kolmogorov_smirnov",
+                0.1,
+                [(0.0, Status::Ok), (0.1, Status::Ok), (0.2, Status::Drifted)],
+            ),
+            (
+                "normed_wasserstein",
+                0.5,
+                [(0.0, Status::Ok), (0.15, Status::Ok), (0.3, Status::Drifted)],
+            ),
+        ] {
+            for (share, expected) in table {
+                let settings = json!({
+                    "method": method, "categorical_method": "jensen_shannon", "tolerance": tolerance
+                });
+                let found = monitor(settings).check(&moved(share)).await.expect("findings");
+                assert_eq!(found[0].status, expected, "{share}: {:?}", found[0]);
+                assert_eq!(
+                    (found[0].method.as_str(), found[1].method.as_str()),
+                    (method, "jensen_shannon")
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_left_the_range_upwards_is_drift_to_every_method() {
+        for method in ["jensen_shannon", "kolmogorov_smirnov", "normed_wasserstein"] {
+            let mut evidence = evidence();
+            let Some(ColumnCounts::Numeric(counts)) =
+                evidence.current.columns.get_mut("brightness")
+            else {
+                panic!("a numeric column")
+            };
+            counts.above = counts.bins[..30].iter().sum();
+            counts.bins[..30].fill(0);
+            let settings = json!({"method": method, "categorical_method": "psi"});
+            assert_eq!(status(settings, &evidence).await, Status::Drifted, "{method}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_change_beyond_the_tolerance_is_drift() {
+        // Total variation is the share that moved, so the limit can be met from both sides.
+        for (share, expected) in
+            [(0.0, Status::Ok), (0.1, Status::Ok), (0.2, Status::Ok), (0.3, Status::Drifted)]
+        {
+            let settings = json!({"method": "total_variation", "tolerance": 0.2});
+            assert_eq!(status(settings, &moved(share)).await, expected, "{share}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_burst_is_drift() {
+        let mut evidence = evidence();
+        if let Some(ColumnCounts::Numeric(counts)) = evidence.current.columns.get_mut("brightness")
+        {
+            counts.missing = 3000;
+        }
+        assert_eq!(status(json!({}), &evidence).await, Status::Drifted);
+    }
+
+    #[tokio::test]
+    async fn too_few_rows_are_not_fine() {
+        let mut few = evidence();
+        few.current.rows = 99;
+        assert_eq!(status(json!({}), &few).await, Status::InsufficientData);
+        few.current.rows = 100;
+        if let Some(ColumnCounts::Numeric(counts)) = few.current.columns.get_mut("brightness") {
+            counts
+                .bins
+                .iter_mut()
+                .enumerate()
+                .for_each(|(bin, count)| *count = u64::from(bin % 3 == 0));
+        }
+        // Twenty rows on a dozen bins cannot tell 0.02 from chance.
+        assert_eq!(status(json!({"tolerance": 0.02}), &few).await, Status::InsufficientData);
+    }
+
+    #[tokio::test]
+    async fn an_absent_column_is_broken_and_a_stranger_an_error() {
+        let mut evidence = evidence();
+        evidence.current.columns.remove("brightness");
+        assert_eq!(status(json!({}), &evidence).await, Status::Broken);
+        let error = monitor(json!({"columns": ["brightnes"]})).check(&evidence).await;
+        assert!(error.expect_err("a stranger").to_string().contains("no column `brightnes`"));
+    }
+
+    #[tokio::test]
+    async fn other_bins_are_not_compared() {
+        let mut evidence = evidence();
+        evidence.reference.schema = mloop_core::Sha256Digest::of(b"other");
+        let error = monitor(json!({})).check(&evidence).await.expect_err("other bins");
+        assert!(matches!(error, MonitorError::Incomparable { .. }), "{error}");
+    }
+
+    #[test]
+    fn coarse_bins_share_the_reference_evenly() {
+        assert_eq!(coarse_borders(&[1; 60], 10), (1..=10).map(|k| k * 6).collect::<Vec<_>>());
+        assert_eq!(merged(&[1; 60], &coarse_borders(&[1; 60], 10)), [6; 10]);
+        // One heavy bin takes several shares, and no row is lost.
+        let heavy = [1, 97, 1, 1];
+        let borders = coarse_borders(&heavy, 10);
+        assert_eq!(merged(&heavy, &borders).iter().sum::<u64>(), 100);
+        assert_eq!(borders.last(), Some(&4));
+        assert_eq!(merged(&[0; 4], &coarse_borders(&[0; 4], 3)).iter().sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn settings_out_of_range_name_their_key() {
+        for (settings, key) in [
+            (json!({"confidence": 1.5}), "confidence"),
+            (json!({"tolerance": 2.0}), "tolerance"),
+            (json!({"bins": 1}), "bins"),
+            (json!({"method": "kolmogorov_smirnov"}), "categorical_method"),
+            (json!({"tolerances": {"x": -1.0}}), "tolerances.x"),
+        ] {
+            let settings: DriftConfig = serde_json::from_value(settings).expect("settings");
+            let error = settings.build("drift".to_owned(), &()).err().expect(key);
+            assert!(
+                matches!(&error, BuildError::Settings { path, .. } if path == key),
+                "{error:?}"
+            );
+        }
+    }
+}

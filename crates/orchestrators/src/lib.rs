@@ -1,0 +1,72 @@
+//! The flows of mloop, over contracts alone.
+//!
+//! | flow | file | decides in |
+//! |---|---|---|
+//! | [`MonitoringOrchestrator`]: window → findings → reporters | `monitoring.rs` | [`mloop_core::MonitoringOutcome::of`] |
+//! | [`RetrainOrchestrator`]: past → verdicts → one job a cause | `retraining.rs` | [`plan`], [`closing`] |
+//! | [`CVTrainingOrchestrator`]: job → version in the registry | `training.rs`, `assembling.rs` | [`split`] |
+//! | [`EvaluationOrchestrator`]: two versions → verdict | `evaluation.rs` | [`gate`] |
+//! | [`DeploymentOrchestrator`]: version → production | `deployment.rs`, `journey.rs`, `back.rs`, `ending.rs` | [`choice`], [`progress`], [`smoke`], [`aliases`] |
+//!
+//! Every decision is a synchronous function of data; what waits only gathers the data and carries
+//! the decision out. Every flow can be killed at any moment and run again: [`points`] names the
+//! places at which tests do so.
+
+pub mod aliases;
+mod announcing;
+mod assembling;
+mod back;
+mod cargo;
+mod cause;
+pub mod choice;
+pub mod closing;
+mod deployment;
+mod deployment_result;
+mod deployment_status;
+mod ending;
+mod endpoint;
+mod error;
+mod evaluation;
+pub mod gate;
+mod journey;
+mod lease;
+mod monitoring;
+mod past;
+pub mod plan;
+pub mod points;
+mod preview;
+pub mod progress;
+mod reference;
+mod retraining;
+mod retraining_result;
+mod served;
+pub mod smoke;
+pub mod split;
+mod stopping;
+mod task;
+mod training;
+mod training_result;
+
+pub use deployment::{
+    DeploymentConfig, DeploymentDeps, DeploymentOrchestrator, DeploymentRequest, untouched,
+};
+pub use deployment_result::{DEPLOYMENT_FORMAT, DeploymentOutcome, DeploymentResult};
+pub use deployment_status::{DeploymentStatus, Standing};
+pub use error::OrchestratorError;
+pub use evaluation::{Evaluation, EvaluationOrchestrator, EvaluationRequest, Rival};
+pub use lease::LeaseConfig;
+pub use mloop_core::exit_class::{Classified, ExitClass};
+pub use monitoring::{
+    MonitoringConfig, MonitoringDeps, MonitoringOrchestrator, MonitoringRequest, MonitoringResult,
+    ReporterFailure,
+};
+pub use past::{history, serving};
+pub use preview::{RetrainPreview, Would};
+pub use retraining::{RetrainConfig, RetrainDeps, RetrainOrchestrator, RetrainRequest};
+pub use retraining_result::{
+    ClosedEpisode, NamedVerdict, RETRAINING_FORMAT, RetrainOutcome, RetrainResult,
+};
+pub use stopping::Stopping;
+pub use task::Task;
+pub use training::{CVTrainingOrchestrator, TrainingConfig, TrainingDeps};
+pub use training_result::{TRAINING_FORMAT, TrafficUse, TrainingResult, training_run_id};

@@ -1,0 +1,14 @@
+//! Whole flows over the in-memory fakes of the contracts.
+
+mod announcing;
+mod deployment;
+mod loop_turns;
+mod monitoring;
+mod platform;
+mod retraining;
+mod rollback;
+mod rules;
+mod stopping;
+mod training;
+mod windows;
+mod world;

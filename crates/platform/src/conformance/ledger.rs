@@ -1,0 +1,332 @@
+//! The rules of the ledger.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use mloop_core::deployment::{DeploymentVerdict, Phase, Step};
+use mloop_core::run::{RunKind, RunRecord};
+use mloop_core::{RunId, Sha256Digest};
+
+use super::samples;
+use crate::{
+    Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+};
+
+/// Longer than any suite takes.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Walks an empty ledger through everything that the loop writes.
+///
+/// # Panics
+/// With the broken rule.
+pub async fn check_ledger(ledger: &Ledger) {
+    ledger.journal.probe().await.expect("an empty ledger can be used");
+    one_holder_at_a_time(ledger.leases.as_ref()).await;
+    an_overtaken_run_writes_nothing(ledger).await;
+    a_run_is_written_once(ledger.journal.as_ref()).await;
+    runs_come_oldest_first(ledger.journal.as_ref()).await;
+    episodes_and_versions_are_kept(ledger).await;
+    the_journal_keeps_the_first_entry(ledger).await;
+    profiles_have_revisions(ledger.profiles.as_ref()).await;
+    a_message_is_settled_once(ledger.outbox.as_ref()).await;
+    a_run_is_written_with_its_messages(ledger).await;
+    ledger.journal.probe().await.expect("a ledger with records can be used");
+}
+
+async fn take(leases: &dyn Leases, name: &str, holder: &str, ttl: Duration) -> Lease {
+    leases.acquire(name, holder, ttl).await.expect("the lease is free or ours")
+}
+
+fn is_lost(result: Result<(), PlatformError>, what: &str) {
+    let refused = result.expect_err(what);
+    assert!(matches!(refused, PlatformError::LeaseLost { .. }), "{what}: {refused:?}");
+}
+
+async fn one_holder_at_a_time(leases: &dyn Leases) {
+    let first = take(leases, "lease", "first", LONG).await;
+    let again = take(leases, "lease", "first", LONG).await;
+    assert_eq!(first, again, "a holder that asks again keeps its lease and number");
+    take(leases, "another lease", "second", LONG).await;
+
+    let refusal = leases.acquire("lease", "second", LONG).await.expect_err("it is held");
+    let PlatformError::LeaseHeld { holder, .. } = &refusal else { panic!("{refusal:?}") };
+    assert_eq!(holder, "first", "the refusal names the holder");
+
+    leases.renew(&first, Duration::ZERO).await.expect("ours");
+    leases.renew(&first, Duration::ZERO).await.expect("expired, but nobody took it");
+    let second = take(leases, "lease", "second", LONG).await;
+    assert!(second.fence > first.fence, "a new holder gets a higher number: {second:?}");
+    is_lost(leases.renew(&first, LONG).await, "an overtaken lease is not renewed");
+
+    leases.release(&first).await.expect("what is no longer ours is left alone");
+    leases.acquire("lease", "third", LONG).await.expect_err("the second still holds it");
+    leases.release(&second).await.expect("ours");
+    leases.release(&second).await.expect("a repeated release is fine");
+    is_lost(leases.renew(&second, LONG).await, "what was given back is not renewed");
+    let third = take(leases, "lease", "third", LONG).await;
+    assert!(third.fence > second.fence, "numbers ascend over a release: {third:?}");
+    leases.release(&third).await.expect("ours");
+
+    let holders: Vec<String> = (0..8).map(|number| format!("holder {number}")).collect();
+    let race = holders.iter().map(|holder| leases.acquire("raced", holder, LONG));
+    let won = futures::future::join_all(race).await.iter().filter(|lease| lease.is_ok()).count();
+    assert_eq!(won, 1, "of those who ask at once, one gets the lease");
+}
+
+async fn an_overtaken_run_writes_nothing(ledger: &Ledger) {
+    let (journal, subject) = (ledger.journal.as_ref(), samples::subject("fencing"));
+    let name = "fencing";
+    let old = take(ledger.leases.as_ref(), name, "old", Duration::ZERO).await;
+    let deployment = samples::deployment(&subject, 1);
+    let entry = samples::entry(&deployment, Step::Planned, Phase::Intent, "old");
+    journal.save_deployment(&old, &deployment).await.expect("nobody overtook it");
+    take(ledger.leases.as_ref(), name, "new", LONG).await;
+
+    let closed =
+        mloop_core::deployment::Deployment { closed_at: Some(samples::day_one()), ..deployment };
+    is_lost(journal.save_deployment(&old, &closed).await, "an overtaken deployment");
+    is_lost(journal.append(&old, &entry).await, "an overtaken journal entry");
+    let episode = samples::episode(&subject, 1);
+    is_lost(journal.save_episode(&old, &episode).await, "an overtaken episode");
+
+    let kept = journal.deployments(&subject).await.expect("a list");
+    assert_eq!(kept[0].closed_at, None, "a refused write leaves no trace");
+    assert_eq!(journal.entries(&closed.id).await.expect("a list"), [], "no trace");
+    assert_eq!(journal.episodes(&subject).await.expect("a list"), [], "no trace");
+}
+
+async fn a_run_is_written_once(journal: &dyn Journal) {
+    let subject = samples::subject("runs-once");
+    let run = samples::monitoring_run(&subject, 0);
+    assert_eq!(journal.run(&run.run_id).await.expect("an answer"), None, "not written yet");
+    journal.record_run(&run).await.expect("a first record");
+    let mut again = RunRecord { outcome: "ok".to_owned(), ..run.clone() };
+    again.body = serde_json::json!({ "findings": [] });
+    journal.record_run(&again).await.expect("a repeated record");
+    let kept = journal.run(&run.run_id).await.expect("an answer");
+    assert_eq!(kept.as_ref(), Some(&again), "a repeat replaces the record");
+    let query = RunQuery { kind: RunKind::Monitoring, subject, since: None, limit: 10 };
+    let runs = async || journal.runs(&query).await.expect("runs");
+    assert_eq!(runs().await, std::slice::from_ref(&again), "and leaves one");
+
+    let mut later = RunRecord { as_of: again.as_of + TimeDelta::days(4), ..again.clone() };
+    journal.record_run(&later).await.expect("a repeat that says the same");
+    assert_eq!(runs().await, std::slice::from_ref(&again), "the same again changes nothing");
+    later.body = serde_json::json!({ "findings": [], "stale": true, "rows": 7 });
+    journal.record_run(&later).await.expect("a stale repeat");
+    let kept = journal.run(&run.run_id).await.expect("an answer");
+    assert_eq!(kept.as_ref(), Some(&again), "a stale repeat takes no record's place");
+    assert_eq!(runs().await, [again], "a stale repeat takes no record's place");
+}
+
+async fn a_run_is_written_with_its_messages(ledger: &Ledger) {
+    let run = samples::monitoring_run(&samples::subject("runs-with-messages"), 0);
+    let (notification, receivers) = (samples::notification("of-a-run"), ["pager", "log"]);
+    let receivers = receivers.map(str::to_owned).to_vec();
+    let messages = [Message { notification, receivers }];
+    let record = async || ledger.journal.record_run_with(&run, &messages).await.expect("a record");
+    let waiting = async |receiver: &str| {
+        let subject = samples::notification("any").subject;
+        let found = ledger.outbox.pending(&subject, receiver, 10).await.expect("a list");
+        found.into_iter().map(|message| message.id).collect::<Vec<_>>()
+    };
+    record().await;
+    assert_eq!(ledger.journal.run(&run.run_id).await.expect("an answer").as_ref(), Some(&run));
+    assert_eq!(waiting("pager").await, ["of-a-run"], "a run's messages are queued with it");
+    ledger.outbox.delivered("pager", "of-a-run").await.expect("settled");
+    record().await;
+    assert!(waiting("pager").await.is_empty(), "a repeat tells nobody twice");
+    assert_eq!(waiting("log").await, ["of-a-run"], "and keeps what waits");
+}
+
+async fn runs_come_oldest_first(journal: &dyn Journal) {
+    let subject = samples::subject("runs");
+    for hour in [2, 0, 1] {
+        journal.record_run(&samples::monitoring_run(&subject, hour)).await.expect("a record");
+    }
+    let other_kind = RunRecord {
+        run_id: RunId::derive(&["retraining"]),
+        kind: RunKind::Retraining,
+        window: None,
+        ..samples::monitoring_run(&subject, 3)
+    };
+    journal.record_run(&other_kind).await.expect("a record");
+    let query = RunQuery { kind: RunKind::Monitoring, subject, since: None, limit: 10 };
+    let ends = |runs: Vec<RunRecord>| -> Vec<i64> {
+        let end = |run: &RunRecord| run.window.expect("a window").end() - samples::day_one();
+        runs.iter().map(|run| end(run).num_hours() - 1).collect()
+    };
+    let all = journal.runs(&query).await.expect("runs");
+    assert_eq!(ends(all), [0, 1, 2], "oldest first, of this kind only");
+    let newest = RunQuery { limit: 2, ..query.clone() };
+    let found = journal.runs(&newest).await.expect("runs");
+    assert_eq!(ends(found), [1, 2], "a limit keeps the newest");
+    let moment = samples::hour(1).end() + TimeDelta::minutes(5);
+    let since = RunQuery { since: Some(moment), ..query };
+    let found = journal.runs(&since).await.expect("runs");
+    assert_eq!(ends(found), [1, 2], "`since` includes its moment");
+}
+
+async fn episodes_and_versions_are_kept(ledger: &Ledger) {
+    let (journal, subject) = (ledger.journal.as_ref(), samples::subject("episodes"));
+    let lease = take(ledger.leases.as_ref(), "episodes", "run", LONG).await;
+    let (first, second) = (samples::episode(&subject, 1), samples::episode(&subject, 2));
+    for episode in [&second, &first, &first] {
+        journal.save_episode(&lease, episode).await.expect("an episode");
+    }
+    let told = mloop_core::episode::Episode { announced: true, ..first.clone() };
+    journal.save_episode(&lease, &told).await.expect("an episode as it now stands");
+    let kept = journal.episodes(&subject).await.expect("a list");
+    assert_eq!(kept, [second, told], "each once, as last written, newest first");
+
+    let mut version = samples::version(7);
+    journal.record_version(&version, Some(first.id)).await.expect("a version");
+    journal.record_version(&version, None).await.expect("a repeat");
+    version.version.digest = Sha256Digest::of(b"other files");
+    let refusal = journal.record_version(&version, None).await.expect_err("another digest");
+    assert!(matches!(refusal, PlatformError::Conflict { .. }), "{refusal:?}");
+}
+
+async fn the_journal_keeps_the_first_entry(ledger: &Ledger) {
+    let (journal, subject) = (ledger.journal.as_ref(), samples::subject("deployments"));
+    let lease = take(ledger.leases.as_ref(), "deployments", "run", LONG).await;
+    let (first, mut second) = (samples::deployment(&subject, 1), samples::deployment(&subject, 2));
+    let orphan = samples::entry(&first, Step::Planned, Phase::Intent, "too early");
+    let refusal = journal.append(&lease, &orphan).await.expect_err("never saved");
+    assert!(matches!(refusal, PlatformError::Invalid { .. }), "{refusal:?}");
+    for deployment in [&first, &second, &second] {
+        journal.save_deployment(&lease, deployment).await.expect("a deployment");
+    }
+    second.verdict = Some(DeploymentVerdict::Switched);
+    second.closed_at = Some(samples::day_one());
+    journal.save_deployment(&lease, &second).await.expect("as it now stands");
+    let kept = journal.deployments(&subject).await.expect("a list");
+    assert_eq!(kept, [second.clone(), first], "each once, as last written, newest first");
+
+    let entry = |step, phase, detail| samples::entry(&second, step, phase, detail);
+    let verified = entry(Step::StagingVerified, Phase::Outcome, "first");
+    let intended = entry(Step::StagingVerified, Phase::Intent, "first");
+    let planned = entry(Step::Planned, Phase::Outcome, "first");
+    let repeated = entry(Step::Planned, Phase::Outcome, "second");
+    for one in [&verified, &planned, &intended, &repeated] {
+        journal.append(&lease, one).await.expect("an entry");
+    }
+    let found = journal.entries(&second.id).await.expect("a list");
+    assert_eq!(found, [planned, intended, verified], "the first of each, steps in order");
+}
+
+async fn profiles_have_revisions(profiles: &dyn ProfileStore) {
+    let (subject, schema) = (samples::subject("profiles"), samples::schema());
+    let few = samples::profile(&subject, samples::hour(0), 10);
+    let more = samples::profile(&subject, samples::hour(0), 12);
+    let key = &few.profile.key;
+    let none = profiles.newest(key, &samples::hour(0)).await.expect("an answer");
+    assert_eq!(none, None, "not counted yet");
+    assert_eq!(profiles.put(&schema, &few).await.expect("stored"), 1, "the first revision");
+    let mut later = few.clone();
+    later.as_of += TimeDelta::hours(1);
+    assert_eq!(profiles.put(&schema, &later).await.expect("stored"), 1, "equal counts");
+    assert_eq!(profiles.put(&schema, &more).await.expect("stored"), 2, "a new revision");
+    let newest = profiles.newest(key, &samples::hour(0)).await.expect("an answer");
+    assert_eq!(newest, Some((2, more.clone())), "the newest revision");
+    let other_hour = profiles.newest(key, &samples::hour(1)).await.expect("an answer");
+    assert_eq!(other_hour, None, "another window");
+    let mut other_bins = schema;
+    other_bins.classes.reverse();
+    let refusal = profiles.put(&other_bins, &more).await.expect_err("another schema");
+    assert!(matches!(refusal, PlatformError::Invalid { .. }), "{refusal:?}");
+}
+
+async fn a_message_is_settled_once(outbox: &dyn Outbox) {
+    let [mail, chat] = ["mail", "chat"].map(str::to_owned);
+    let [one, two] = ["one", "two"].map(samples::notification);
+    outbox.enqueue(&one, &[mail.clone(), chat.clone()]).await.expect("queued");
+    outbox.enqueue(&two, std::slice::from_ref(&mail)).await.expect("queued");
+    let mut changed = one.clone();
+    changed.text = "another text".to_owned();
+    outbox.enqueue(&changed, &[mail.clone(), chat.clone()]).await.expect("a repeat");
+    let subject = one.subject.clone();
+    let pending = async |receiver: &str, limit| {
+        outbox.pending(&subject, receiver, limit).await.expect("a list")
+    };
+    let both = [one.clone(), two.clone()];
+    assert_eq!(pending(&mail, 10).await, both, "each once, as first written, in order");
+    assert_eq!(pending(&mail, 1).await, both[..1], "no more than the limit");
+
+    outbox.delivered(&mail, &one.id).await.expect("settled");
+    outbox.delivered(&mail, &one.id).await.expect("settled again");
+    outbox.enqueue(&one, &[mail.clone(), chat.clone()]).await.expect("a late repeat");
+    assert_eq!(pending(&mail, 10).await, [two], "a settled message never comes back");
+    assert_eq!(pending(&chat, 10).await, both[..1], "one receiver's delivery is not another's");
+    outbox.enqueue(&one, &["late".to_owned()]).await.expect("a further receiver");
+    assert_eq!(pending("late", 10).await, [one], "gets it too");
+    assert_eq!(pending("nobody", 10).await, [], "nothing waits");
+    let other = samples::subject("staging");
+    let foreign = outbox.pending(&other, &chat, 10).await.expect("a list");
+    assert_eq!(foreign, [], "a loop sends no other loop's messages");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mloop_core::FixedClock;
+
+    use super::*;
+    use crate::fakes::{InMemoryLedger, LedgerFault};
+
+    fn clock() -> Arc<FixedClock> {
+        Arc::new(FixedClock(samples::day_one()))
+    }
+
+    async fn with_fault(fault: LedgerFault) {
+        check_ledger(&InMemoryLedger::with_fault(clock(), fault).ledger()).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_passes() {
+        check_ledger(&InMemoryLedger::new(clock()).ledger()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "it is held")]
+    async fn a_second_holder_is_caught() {
+        with_fault(LedgerFault::GrantsTwice).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a new holder gets a higher number")]
+    async fn a_repeated_number_is_caught() {
+        with_fault(LedgerFault::RepeatsFences).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "an overtaken deployment")]
+    async fn a_write_of_an_overtaken_run_is_caught() {
+        with_fault(LedgerFault::IgnoresFences).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the same again changes nothing")]
+    async fn an_overwritten_run_is_caught() {
+        with_fault(LedgerFault::OverwritesRuns).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the first of each")]
+    async fn a_rewritten_journal_is_caught() {
+        with_fault(LedgerFault::OverwritesEntries).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a new revision")]
+    async fn an_overwritten_profile_is_caught() {
+        with_fault(LedgerFault::OverwritesProfiles).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a settled message never comes back")]
+    async fn a_message_that_comes_back_is_caught() {
+        with_fault(LedgerFault::Redelivers).await;
+    }
+}

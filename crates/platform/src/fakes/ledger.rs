@@ -1,0 +1,324 @@
+//! The ledger in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mloop_core::deployment::{Deployment, JournalEntry, Phase, Step};
+use mloop_core::episode::Episode;
+use mloop_core::notification::Notification;
+use mloop_core::profile::{ProfileKey, StoredProfile};
+use mloop_core::run::RunRecord;
+use mloop_core::{
+    Clock, DeploymentId, EpisodeId, ModelName, ModelVersion, ProfileSchema, RunId, Sha256Digest,
+    Subject, Window,
+};
+
+use super::leases::LeaseTable;
+use super::lock;
+use crate::{
+    Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+};
+
+/// A rule of the ledger's contract to be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerFault {
+    /// A lease is given to a second holder before it expired.
+    GrantsTwice,
+    /// A new holder gets the number of the one before.
+    RepeatsFences,
+    /// Writes do not look at the lease.
+    IgnoresFences,
+    /// A repeat of a run replaces it, however late it comes.
+    OverwritesRuns,
+    /// A repeated journal entry replaces the first.
+    OverwritesEntries,
+    /// A window counted again replaces the revision before.
+    OverwritesProfiles,
+    /// A message that was delivered and is queued again comes back.
+    Redelivers,
+}
+
+/// Everything in memory; leases expire by the clock that it is given.
+pub struct InMemoryLedger {
+    clock: Arc<dyn Clock>,
+    fault: Option<LedgerFault>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    leases: LeaseTable,
+    runs: BTreeMap<RunId, RunRecord>,
+    episodes: BTreeMap<EpisodeId, Episode>,
+    versions: BTreeMap<(ModelName, u64), (ModelVersion, Option<EpisodeId>)>,
+    deployments: BTreeMap<DeploymentId, Deployment>,
+    entries: BTreeMap<(DeploymentId, Step, bool), JournalEntry>,
+    schemas: BTreeMap<Sha256Digest, ProfileSchema>,
+    profiles: BTreeMap<(ProfileKey, Window), Vec<StoredProfile>>,
+    messages: Vec<Notification>,
+    /// By receiver and index of the message; whether it was delivered.
+    deliveries: BTreeMap<(String, usize), bool>,
+}
+
+impl InMemoryLedger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, fault: None, state: Mutex::default() })
+    }
+
+    /// The same, with a fault.
+    #[must_use]
+    pub fn with_fault(clock: Arc<dyn Clock>, fault: LedgerFault) -> Arc<Self> {
+        Arc::new(Self { clock, fault: Some(fault), state: Mutex::default() })
+    }
+
+    /// Its four views.
+    #[must_use]
+    pub fn ledger(self: &Arc<Self>) -> Ledger {
+        Ledger {
+            journal: self.clone(),
+            leases: self.clone(),
+            profiles: self.clone(),
+            outbox: self.clone(),
+        }
+    }
+
+    /// The versions that were written down, by model and number, with their episodes.
+    #[must_use]
+    pub fn versions(&self) -> Vec<(ModelVersion, Option<EpisodeId>)> {
+        lock(&self.state).versions.values().cloned().collect()
+    }
+
+    fn has(&self, fault: LedgerFault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    fn check_fence(&self, state: &mut State, lease: &Lease) -> Result<(), PlatformError> {
+        if self.has(LedgerFault::IgnoresFences) {
+            return Ok(());
+        }
+        state.leases.ours(lease).map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Leases for InMemoryLedger {
+    async fn acquire(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Lease, PlatformError> {
+        lock(&self.state).leases.acquire(name, holder, self.clock.now(), ttl, self.fault)
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<(), PlatformError> {
+        lock(&self.state).leases.renew(lease, self.clock.now(), ttl)
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), PlatformError> {
+        lock(&self.state).leases.release(lease);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for InMemoryLedger {
+    async fn probe(&self) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
+    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        let known = state.runs.get(&run.run_id);
+        let overwrites = self.has(LedgerFault::OverwritesRuns);
+        if overwrites || known.is_none_or(|known| run.replaces(known)) {
+            state.runs.insert(run.run_id.clone(), run.clone());
+        }
+        Ok(())
+    }
+
+    async fn record_run_with(
+        &self,
+        run: &RunRecord,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
+        self.record_run(run).await?;
+        for Message { notification, receivers } in messages {
+            self.enqueue(notification, receivers).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, PlatformError> {
+        Ok(lock(&self.state).runs.get(id).cloned())
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<RunRecord>, PlatformError> {
+        let state = lock(&self.state);
+        let asked = |run: &&RunRecord| {
+            run.kind == query.kind
+                && run.subject == query.subject
+                && query.since.is_none_or(|since| run.as_of >= since)
+        };
+        let mut found: Vec<_> = state.runs.values().filter(asked).cloned().collect();
+        let moment = |run: &RunRecord| run.window.map_or(run.as_of, |window| window.end());
+        found.sort_by_key(|run| (moment(run), run.as_of));
+        let surplus = found.len().saturating_sub(query.limit as usize);
+        Ok(found.split_off(surplus))
+    }
+
+    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        self.check_fence(&mut state, lease)?;
+        state.episodes.insert(episode.id.clone(), episode.clone());
+        Ok(())
+    }
+
+    async fn episodes(&self, subject: &Subject) -> Result<Vec<Episode>, PlatformError> {
+        let state = lock(&self.state);
+        let mut found: Vec<Episode> =
+            state.episodes.values().filter(|e| e.subject == *subject).cloned().collect();
+        found.sort_by_key(|e| std::cmp::Reverse((e.opened_at, e.attempt)));
+        Ok(found)
+    }
+
+    async fn record_version(
+        &self,
+        version: &ModelVersion,
+        episode: Option<EpisodeId>,
+    ) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        let key = (version.model.clone(), version.version.number);
+        let before = state.versions.get(&key);
+        if before.is_some_and(|(known, _)| known.version.digest != version.version.digest) {
+            let doing = format!("writing down {} {}", version.model, version.version);
+            return Err(PlatformError::conflict(doing, "its number is known with another digest"));
+        }
+        let episode = episode.or_else(|| before.and_then(|(_, episode)| episode.clone()));
+        state.versions.insert(key, (version.clone(), episode));
+        Ok(())
+    }
+
+    async fn save_deployment(
+        &self,
+        lease: &Lease,
+        deployment: &Deployment,
+    ) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        self.check_fence(&mut state, lease)?;
+        state.deployments.insert(deployment.id.clone(), deployment.clone());
+        Ok(())
+    }
+
+    async fn deployments(&self, subject: &Subject) -> Result<Vec<Deployment>, PlatformError> {
+        let state = lock(&self.state);
+        let mut found: Vec<Deployment> =
+            state.deployments.values().filter(|d| d.subject == *subject).cloned().collect();
+        found.sort_by_key(|d| std::cmp::Reverse((d.opened_at, d.version.number, d.attempt)));
+        Ok(found)
+    }
+
+    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        self.check_fence(&mut state, lease)?;
+        if !state.deployments.contains_key(&entry.deployment) {
+            let doing = format!("writing the journal of {}", entry.deployment);
+            return Err(PlatformError::invalid(doing, "the deployment was never saved"));
+        }
+        let key = (entry.deployment.clone(), entry.step, entry.phase == Phase::Outcome);
+        if self.has(LedgerFault::OverwritesEntries) || !state.entries.contains_key(&key) {
+            state.entries.insert(key, entry.clone());
+        }
+        Ok(())
+    }
+
+    async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError> {
+        let state = lock(&self.state);
+        Ok(state.entries.values().filter(|entry| entry.deployment == *id).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl ProfileStore for InMemoryLedger {
+    async fn put(
+        &self,
+        schema: &ProfileSchema,
+        profile: &StoredProfile,
+    ) -> Result<u32, PlatformError> {
+        let counts = &profile.profile;
+        if schema.digest() != counts.schema {
+            let doing = format!("storing a profile of {}", counts.key.subject);
+            return Err(PlatformError::invalid(doing, "it was counted under another schema"));
+        }
+        let mut state = lock(&self.state);
+        state.schemas.insert(counts.schema, schema.clone());
+        let key = (counts.key.clone(), counts.window);
+        let revisions = state.profiles.entry(key).or_default();
+        if self.has(LedgerFault::OverwritesProfiles) {
+            revisions.clear();
+        }
+        if revisions.last().is_none_or(|newest| newest.profile != *counts) {
+            revisions.push(profile.clone());
+        }
+        Ok(revisions.len() as u32)
+    }
+
+    async fn newest(
+        &self,
+        key: &ProfileKey,
+        window: &Window,
+    ) -> Result<Option<(u32, StoredProfile)>, PlatformError> {
+        let state = lock(&self.state);
+        let revisions = state.profiles.get(&(key.clone(), *window));
+        Ok(revisions.and_then(|all| Some((all.len() as u32, all.last()?.clone()))))
+    }
+}
+
+#[async_trait]
+impl Outbox for InMemoryLedger {
+    async fn enqueue(
+        &self,
+        notification: &Notification,
+        receivers: &[String],
+    ) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        let known = state.messages.iter().position(|known| known.id == notification.id);
+        let index = known.unwrap_or(state.messages.len());
+        if known.is_none() {
+            state.messages.push(notification.clone());
+        }
+        for receiver in receivers {
+            let delivered = state.deliveries.entry((receiver.clone(), index)).or_insert(false);
+            *delivered &= !self.has(LedgerFault::Redelivers);
+        }
+        Ok(())
+    }
+
+    async fn pending(
+        &self,
+        subject: &Subject,
+        receiver: &str,
+        limit: u32,
+    ) -> Result<Vec<Notification>, PlatformError> {
+        let state = lock(&self.state);
+        let waiting = state.deliveries.iter().filter(|((to, _), done)| to == receiver && !**done);
+        let messages = waiting.filter_map(|((_, index), _)| state.messages.get(*index));
+        let messages = messages.filter(|message| message.subject == *subject);
+        Ok(messages.take(limit as usize).cloned().collect())
+    }
+
+    async fn delivered(&self, receiver: &str, id: &str) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        let index = state.messages.iter().position(|known| known.id == id);
+        if let Some(index) = index
+            && let Some(done) = state.deliveries.get_mut(&(receiver.to_owned(), index))
+        {
+            *done = true;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! The ledger: the one memory of the loop, under four names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::episode::Episode;
+use mloop_core::notification::Notification;
+use mloop_core::profile::{ProfileKey, StoredProfile};
+use mloop_core::run::{RunKind, RunRecord};
+use mloop_core::{DeploymentId, EpisodeId, ModelVersion, ProfileSchema, RunId, Subject, Window};
+
+use crate::PlatformError;
+
+/// What a kind of ledger builds: the four views of one store.
+#[derive(Clone)]
+pub struct Ledger {
+    /// Runs, episodes, versions, deployments.
+    pub journal: Arc<dyn Journal>,
+    /// Who may act.
+    pub leases: Arc<dyn Leases>,
+    /// Profiles of windows.
+    pub profiles: Arc<dyn ProfileStore>,
+    /// Messages on their way.
+    pub outbox: Arc<dyn Outbox>,
+}
+
+/// The right to act on something, for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// On what, such as `deployment/fashion@production`.
+    pub name: String,
+    /// Who: the id of the run, and what tells its process from a copy of it.
+    pub holder: String,
+    /// Ascends with every change of holder; a write with an older number is refused.
+    pub fence: u64,
+}
+
+/// Keeps two copies of a run apart.
+///
+/// # Contract
+/// - At most one holder at a time, by the store's own clock.
+/// - A lease that expired and that nobody took is still its holder's: nobody else can have acted.
+/// - Each new holder gets a higher fencing number; the number of a lease that was taken over is
+///   refused by every write of [`Journal`] that asks for a lease.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Takes a lease that is free, expired, or held by this very holder.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseHeld`].
+    async fn acquire(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Lease, PlatformError>;
+
+    /// Extends a lease.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`].
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<(), PlatformError>;
+
+    /// Gives a lease back; one that is no longer ours is left alone.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    async fn release(&self, lease: &Lease) -> Result<(), PlatformError>;
+}
+
+/// A message with those who are to get it, by the names of their notifiers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What they are told.
+    pub notification: Notification,
+    /// Who.
+    pub receivers: Vec<String>,
+}
+
+/// Which runs to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunQuery {
+    /// Of which binary.
+    pub kind: RunKind,
+    /// Of which model and target.
+    pub subject: Subject,
+    /// Only runs whose `as_of` is at or after this moment.
+    pub since: Option<DateTime<Utc>>,
+    /// The newest so many.
+    pub limit: u32,
+}
+
+/// Runs, episodes, versions and deployments. Decisions and deployments are never deleted.
+///
+/// # Contract
+/// - Each call is one transaction: killed at any moment, it happened or it did not.
+/// - Writing the same thing again leaves one record.
+/// - Calls that take a [`Lease`] fail with [`PlatformError::LeaseLost`], and write nothing, once
+///   another holder has taken it.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Looks whether the store can be used by this release, and changes nothing; a store that the
+    /// first write would make is fine.
+    ///
+    /// # Errors
+    /// As every other call would fail.
+    async fn probe(&self) -> Result<(), PlatformError>;
+
+    /// Writes a run. One that is known and [`RunRecord::replaces`] what stands becomes the
+    /// revision that readers get; one that says the same changes nothing. No revision is lost.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError>;
+
+    /// Writes a run as [`Journal::record_run`] does, and queues the messages about it as
+    /// [`Outbox::enqueue`] does, in one transaction: no kill leaves a run that nobody hears of.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    async fn record_run_with(
+        &self,
+        run: &RunRecord,
+        messages: &[Message],
+    ) -> Result<(), PlatformError>;
+
+    /// One run: the revision that stands.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn run(&self, id: &RunId) -> Result<Option<RunRecord>, PlatformError>;
+
+    /// Runs, each in the revision that stands, oldest first (by window end, else `as_of`).
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<RunRecord>, PlatformError>;
+
+    /// Writes an episode as it now stands.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`], or when the store could not be written.
+    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError>;
+
+    /// All episodes of a subject, newest first.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn episodes(&self, subject: &Subject) -> Result<Vec<Episode>, PlatformError>;
+
+    /// Writes down that a version exists, and which episode it came of; a repeat without an episode
+    /// keeps the one that is known.
+    ///
+    /// # Errors
+    /// [`PlatformError::Conflict`] when the number is known with another digest, or when the store
+    /// could not be written.
+    async fn record_version(
+        &self,
+        version: &ModelVersion,
+        episode: Option<EpisodeId>,
+    ) -> Result<(), PlatformError>;
+
+    /// Writes a deployment as it now stands.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`], or when the store could not be written.
+    async fn save_deployment(
+        &self,
+        lease: &Lease,
+        deployment: &Deployment,
+    ) -> Result<(), PlatformError>;
+
+    /// All deployments of a subject, newest first.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn deployments(&self, subject: &Subject) -> Result<Vec<Deployment>, PlatformError>;
+
+    /// Adds an entry to a deployment's journal; an entry of the same step and phase that is there
+    /// already stays.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`], [`PlatformError::Invalid`] for a deployment that was never
+    /// saved, or when the store could not be written.
+    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError>;
+
+    /// The journal of a deployment, in the order of its steps, intents before outcomes.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError>;
+}
+
+/// Profiles of windows, and the schemas that they were counted under.
+///
+/// # Contract
+/// A window counted again over other input becomes a new revision; the same counts as the newest
+/// revision's change nothing. Nothing is overwritten.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait ProfileStore: Send + Sync {
+    /// Stores a profile with its schema; gives its revision, from 1.
+    ///
+    /// # Errors
+    /// [`PlatformError::Invalid`] when the profile was counted under another schema, or when the
+    /// store could not be written.
+    async fn put(
+        &self,
+        schema: &ProfileSchema,
+        profile: &StoredProfile,
+    ) -> Result<u32, PlatformError>;
+
+    /// The newest revision of a window's profile, with its number.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn newest(
+        &self,
+        key: &ProfileKey,
+        window: &Window,
+    ) -> Result<Option<(u32, StoredProfile)>, PlatformError>;
+}
+
+/// Messages on their way: written before they are sent, so that none is lost by a kill or a dead
+/// receiver.
+///
+/// # Contract
+/// A message is queued once for each receiver, by its id; a settled one never comes back.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Queues a message for receivers, by their names; one that is known already stays as it is, and
+    /// only receivers that are new to it get it.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    async fn enqueue(
+        &self,
+        notification: &Notification,
+        receivers: &[String],
+    ) -> Result<(), PlatformError>;
+
+    /// Messages about a subject that wait for a receiver, in the order in which they were first
+    /// queued, at most `limit`. Loops that share a ledger have receivers of the same name that are
+    /// not the same.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn pending(
+        &self,
+        subject: &Subject,
+        receiver: &str,
+        limit: u32,
+    ) -> Result<Vec<Notification>, PlatformError>;
+
+    /// Marks a message as delivered to a receiver.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    async fn delivered(&self, receiver: &str, id: &str) -> Result<(), PlatformError>;
+}

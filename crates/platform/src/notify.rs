@@ -1,0 +1,270 @@
+//! Channels to people.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use mloop_core::Subject;
+use mloop_core::episode::{Episode, EpisodeOutcome};
+use mloop_core::notification::{Notification, Severity, Topic};
+
+use crate::{Outbox, PlatformError};
+
+/// Messages that one call of [`deliver_pending`] sends to one receiver at most.
+const BATCH: u32 = 100;
+
+/// Delivers messages to people.
+///
+/// # Contract
+/// - Delivered at least once: a channel that can tell drops a second message of the same id.
+/// - The error says what the channel answered, and holds no secret.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Stable name, unique within a configuration.
+    fn name(&self) -> &str;
+
+    /// Looks whether messages could be delivered, where that can be told without sending one; then
+    /// true. Changes nothing.
+    ///
+    /// # Errors
+    /// As a delivery would fail.
+    async fn probe(&self) -> Result<bool, PlatformError> {
+        Ok(false)
+    }
+
+    /// Delivers one message.
+    ///
+    /// # Errors
+    /// [`PlatformError::Unavailable`] when a later try may succeed.
+    async fn notify(&self, notification: &Notification) -> Result<(), PlatformError>;
+}
+
+/// Tells people that a training job was submitted, and why. Slack by name, since that is where it
+/// usually goes; the notifier decides.
+///
+/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
+///
+/// # Errors
+/// The notifier's.
+pub async fn send_slack_alert(
+    notifier: &dyn Notifier,
+    episode: &Episode,
+    at: DateTime<Utc>,
+) -> Result<(), PlatformError> {
+    let subject = episode.subject.clone();
+    let job = &episode.job.id;
+    let serving = episode.serving.map_or("nothing".to_owned(), |version| version.to_string());
+    let text = format!(
+        "Attempt {} replaces {serving}. Why:\n- {}",
+        episode.attempt,
+        episode.reasons.join("\n- ")
+    );
+    let notification = Notification {
+        id: format!("{}-submitted", episode.id),
+        topic: Topic::Retraining,
+        severity: Severity::Warning,
+        title: format!("Retraining of {subject} submitted as {job}"),
+        subject,
+        text,
+        at,
+    };
+    notifier.notify(&notification).await
+}
+
+/// Tells people that an attempt ended without a version to deploy; nothing for one that did not end,
+/// or left one.
+///
+/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
+///
+/// # Errors
+/// The notifier's.
+pub async fn send_attempt_ended(
+    notifier: &dyn Notifier,
+    episode: &Episode,
+) -> Result<(), PlatformError> {
+    let Some(closing) = episode.closed.as_ref().filter(|one| one.outcome.may_be_tried_again())
+    else {
+        return Ok(());
+    };
+    let (subject, job) = (episode.subject.clone(), &episode.job.id);
+    let what = match closing.outcome {
+        EpisodeOutcome::Rejected => "its version was rejected",
+        EpisodeOutcome::Inconclusive => "whether its version is better could not be told",
+        _ => "it failed",
+    };
+    let left = closing.version.map_or(String::new(), |version| format!(" It left {version}."));
+    let serving = episode.serving.map_or("nothing".to_owned(), |version| version.to_string());
+    let text = format!(
+        "Attempt {} to replace {serving} ended: {}.{left} {serving} goes on serving. It was made since:\n- {}",
+        episode.attempt,
+        closing.detail,
+        episode.reasons.join("\n- ")
+    );
+    let notification = Notification {
+        id: format!("{}-ended", episode.id),
+        topic: Topic::Retraining,
+        severity: Severity::Warning,
+        title: format!("Retraining of {subject} as {job}: {what}"),
+        subject,
+        text,
+        at: closing.at,
+    };
+    notifier.notify(&notification).await
+}
+
+/// Tells people that a cause stands and that no attempt follows, as many having failed as are
+/// allowed. `episode` is the last of them, `reason` one sentence with what can be done.
+///
+/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
+///
+/// # Errors
+/// The notifier's.
+pub async fn send_attempts_used_up(
+    notifier: &dyn Notifier,
+    episode: &Episode,
+    reason: &str,
+    at: DateTime<Utc>,
+) -> Result<(), PlatformError> {
+    let subject = episode.subject.clone();
+    let notification = Notification {
+        id: format!("{}-last", episode.id),
+        topic: Topic::Retraining,
+        severity: Severity::Critical,
+        title: format!("Retraining of {subject} is given up: a person is needed"),
+        subject,
+        text: format!(
+            "{reason}.\nThe last attempt was asked for since:\n- {}",
+            episode.reasons.join("\n- ")
+        ),
+        at,
+    };
+    notifier.notify(&notification).await
+}
+
+/// Looks whether these channels could deliver; gives the names of those that can tell, for `--check`.
+///
+/// # Errors
+/// That of the first that could not.
+pub async fn probe_notifiers(
+    notifiers: &[Arc<dyn Notifier>],
+) -> Result<Vec<String>, PlatformError> {
+    let mut reached = vec![];
+    for notifier in notifiers {
+        if notifier.probe().await? {
+            reached.push(format!("notifier {}", notifier.name()));
+        }
+    }
+    Ok(reached)
+}
+
+/// Sends what waits in the outbox about a subject, all receivers at once, so that a dead one delays no other.
+///
+/// A receiver that cannot be reached, or that refuses our credentials, is left until the next call.
+/// One that refuses a message for good gets the messages after it: a refused one waits on, is told
+/// of here at every call, and goes out once the reason is mended.
+///
+/// Gives the receivers that failed with their errors, one for each refused message.
+pub async fn deliver_pending(
+    outbox: &dyn Outbox,
+    subject: &Subject,
+    notifiers: &[Arc<dyn Notifier>],
+) -> Vec<(String, PlatformError)> {
+    let deliveries = notifiers.iter().map(|notifier| async move {
+        let mut errors = vec![];
+        if let Err(error) = deliver_to(outbox, subject, notifier.as_ref(), &mut errors).await {
+            errors.push(error);
+        }
+        errors.into_iter().map(|error| (notifier.name().to_owned(), error))
+    });
+    join_all(deliveries).await.into_iter().flatten().collect()
+}
+
+async fn deliver_to(
+    outbox: &dyn Outbox,
+    subject: &Subject,
+    notifier: &dyn Notifier,
+    refused: &mut Vec<PlatformError>,
+) -> Result<(), PlatformError> {
+    for notification in outbox.pending(subject, notifier.name(), BATCH).await? {
+        match notifier.notify(&notification).await {
+            Ok(()) => outbox.delivered(notifier.name(), &notification.id).await?,
+            Err(error) if is_about_the_receiver(&error) => return Err(error),
+            Err(error) => refused.push(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the next message would fail in the same way.
+fn is_about_the_receiver(error: &PlatformError) -> bool {
+    error.is_transient() || matches!(error, PlatformError::Denied { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use mloop_core::FixedClock;
+
+    use super::*;
+    use crate::conformance::samples;
+    use crate::fakes::InMemoryLedger;
+
+    /// A chat that answers the message `bad` with an error, and delivers the others.
+    fn chat(error: fn() -> PlatformError) -> Arc<dyn Notifier> {
+        let mut chat = MockNotifier::new();
+        chat.expect_name().return_const("chat".to_owned());
+        let answer = move |message: &Notification| match message.id.as_str() {
+            "bad" => Err(error()),
+            _ => Ok(()),
+        };
+        chat.expect_notify().returning(answer);
+        Arc::new(chat)
+    }
+
+    async fn left_after(error: fn() -> PlatformError) -> (usize, Vec<String>) {
+        let outbox = InMemoryLedger::new(Arc::new(FixedClock(samples::day_one())));
+        let receivers = ["chat".to_owned()];
+        for id in ["first", "bad", "last"] {
+            outbox.enqueue(&samples::notification(id), &receivers).await.expect("queued");
+        }
+        let subject = samples::subject("production");
+        let failed = deliver_pending(outbox.as_ref(), &subject, &[chat(error)]).await;
+        let left = outbox.pending(&subject, "chat", 10).await.expect("a list");
+        (failed.len(), left.into_iter().map(|message| message.id).collect())
+    }
+
+    #[tokio::test]
+    async fn a_look_names_who_could_be_reached() {
+        let channel = |name: &str, answer: fn() -> Result<bool, PlatformError>| {
+            let mut channel = MockNotifier::new();
+            channel.expect_name().return_const(name.to_owned());
+            channel.expect_probe().once().returning(answer);
+            Arc::new(channel) as Arc<dyn Notifier>
+        };
+        let channels = [channel("file", || Ok(true)), channel("chat", || Ok(false))];
+        let reached = probe_notifiers(&channels).await.expect("both work");
+        assert_eq!(reached, ["notifier file"]);
+        let broken = channel("mail", || Err(PlatformError::invalid("looking", "no such host")));
+        probe_notifiers(&[channel("file", || Ok(true)), broken]).await.expect_err("told");
+    }
+
+    #[tokio::test]
+    async fn a_refused_message_holds_up_no_other() {
+        let left = left_after(|| PlatformError::invalid("sending", "too long")).await;
+        assert_eq!(left, (1, vec!["bad".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_is_down_or_locked_keeps_its_messages_in_order() {
+        let both = ["bad".to_owned(), "last".to_owned()];
+        let left = left_after(|| PlatformError::unavailable("chat", "sending", "down")).await;
+        assert_eq!(left, (1, both.to_vec()));
+        let left = left_after(|| PlatformError::Denied {
+            system: "chat".to_owned(),
+            doing: "sending".to_owned(),
+            cause: "no".into(),
+        });
+        assert_eq!(left.await, (1, both.to_vec()));
+    }
+}

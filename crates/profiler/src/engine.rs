@@ -1,0 +1,131 @@
+//! The plan: join labels, keep the first of each id, count.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::cast::as_binary_array;
+use datafusion::common::{DataFusionError, JoinType};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::{ExprFunctionExt, ident, lit};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
+use datafusion::scalar::ScalarValue;
+use mloop_core::{BoxError, Profile};
+use mloop_platform::PlatformError;
+
+use crate::aggregate;
+use crate::count::Counter;
+use crate::files::io_error;
+use crate::labels::{LABEL, LABEL_ID, LABEL_POSITION};
+use crate::rows::{BATCH_ROWS, ID, POSITION, TIME};
+use crate::scan::ReadError;
+
+/// Number of a record among those with its id, from 1.
+const COPY: &str = "copy";
+
+/// What plans run with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Engine {
+    /// Parts that a plan is worked in.
+    pub(crate) partitions: usize,
+    /// Memory of joins and sorts, MiB; sorts spill to disk beyond.
+    pub(crate) memory_mb: usize,
+}
+
+impl Engine {
+    /// Made for each plan: whoever counts nothing starts nothing.
+    pub(crate) fn session(&self) -> Result<SessionContext, DataFusionError> {
+        let memory = FairSpillPool::new(self.memory_mb.saturating_mul(1 << 20));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(memory)).build_arc()?;
+        let config = SessionConfig::new()
+            .with_target_partitions(self.partitions)
+            .with_batch_size(BATCH_ROWS);
+        Ok(SessionContext::new_with_config_rt(config, runtime))
+    }
+}
+
+/// Captured rows with their labels, each id once: the first by time, with its first label.
+///
+/// Labels are the side that is held in memory and read to its end first, so that their unreadable
+/// lines are all counted, whatever was captured.
+pub(crate) fn labelled_once(
+    session: &SessionContext,
+    captured: Arc<dyn TableProvider>,
+    labels: Option<Arc<dyn TableProvider>>,
+) -> Result<DataFrame, DataFusionError> {
+    let captured = session.read_table(captured)?;
+    let rows = match labels {
+        Some(labels) => {
+            session.read_table(labels)?.join(captured, JoinType::Right, &[LABEL_ID], &[ID], None)?
+        }
+        None => captured
+            .with_column(LABEL, lit(ScalarValue::Utf8(None)))?
+            .with_column(LABEL_POSITION, lit(ScalarValue::UInt64(None)))?,
+    };
+    let order = [TIME, POSITION, LABEL_POSITION].map(|name| ident(name).sort(true, false));
+    let copy = row_number().partition_by(vec![ident(ID)]).order_by(order.into()).build()?;
+    rows.window(vec![copy.alias(COPY)])?.filter(ident(COPY).eq(lit(1u64)))
+}
+
+/// Counts rows into a profile.
+pub(crate) async fn count(
+    rows: DataFrame,
+    counter: &Arc<Counter>,
+) -> Result<Profile, DataFusionError> {
+    let counted = rows.aggregate(vec![], vec![aggregate::profile_of(counter).alias("profile")])?;
+    let batches = counted.collect().await?;
+    let mut total = counter.empty();
+    for batch in &batches {
+        for bytes in as_binary_array(batch.column(0))?.iter().flatten() {
+            let merged = total.merge(&aggregate::decode(bytes)?);
+            merged.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        }
+    }
+    Ok(total)
+}
+
+/// What a caller can do about a plan that failed.
+pub(crate) fn failure(doing: &str, error: DataFusionError) -> PlatformError {
+    if matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) {
+        let problem = "the memory that it may use does not suffice; raise `memory_mb`, or take a shorter window";
+        return PlatformError::invalid(doing, problem);
+    }
+    if let Some(ReadError { path, cause }) = read_error(&error) {
+        // An `io::Error` cannot be cloned; its kind and text are all that is used of it.
+        let cause = std::io::Error::new(cause.kind(), cause.to_string());
+        return io_error(doing.to_owned(), path, cause);
+    }
+    PlatformError::unavailable("DataFusion", doing, BoxError::from(error))
+}
+
+fn read_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a ReadError> {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.into_iter().find_map(|error| error.downcast_ref::<ReadError>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn failures_are_sorted_by_what_can_be_done_about_them() {
+        let read = |kind: io::ErrorKind| {
+            let error = ReadError { path: "a/b.jsonl".into(), cause: kind.into() };
+            // As a repartitioned plan hands it on.
+            let shared = DataFusionError::Shared(Arc::new(DataFusionError::External(error.into())));
+            failure("counting", shared.context("somewhere"))
+        };
+        let denied = read(io::ErrorKind::PermissionDenied);
+        assert!(matches!(denied, PlatformError::Denied { .. }), "{denied:?}");
+        assert!(denied.to_string().contains("a/b.jsonl"), "{denied}");
+        let gone = read(io::ErrorKind::NotFound);
+        assert!(gone.is_transient() && gone.to_string().contains("a/b.jsonl"), "{gone:?}");
+        let full = failure("counting", DataFusionError::ResourcesExhausted("join".into()));
+        assert!(matches!(full, PlatformError::Invalid { .. }), "{full:?}");
+        let bug = failure("counting", DataFusionError::Internal("odd".into()));
+        assert!(bug.to_string().starts_with("counting: DataFusion"), "{bug}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Captured traffic, counted: windows into profiles, rows into references, labels onto rows.
+//!
+//! The only crate that names DataFusion. Capture lines are decoded as they stream by, joined with
+//! the labels that have arrived, kept once for each inference id, and counted by one aggregate
+//! function whose state is exact integers: the profile is the same whatever the order of rows, the
+//! number of partitions and the tree of merges.
+//!
+//! ```text
+//! capture files ─▶ scan (decode, quarantine) ─┐
+//!                                             ├─▶ join on id ─▶ first of each id ─▶ count ─▶ Profile
+//! label files   ─▶ scan (decode, quarantine) ─┘
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | `settings`, `source` | the kind `capture_files` and what it builds |
+//! | `files`, `lines`, `scan` | which files, which lines, and how they become a table |
+//! | `captured`, `rows`, `labels` | what one line is decoded into |
+//! | `engine` | the plan, and what goes wrong in it |
+//! | `count`, `aggregate` | the counting, as a function of a batch and as an aggregate of DataFusion |
+//! | `labelled` | rows with bodies and labels, to learn from |
+//! | `reference`, `bins` | reference profiles and the schema they freeze |
+//!
+//! # What counts
+//! - A record belongs to the window that holds its `inferenceTime`; it is looked for in the folder
+//!   of that hour.
+//! - Of records with one id the first by time counts (then by file name and line), of labels with
+//!   one id the first that arrived.
+//! - Lines that cannot be read are counted as quarantined, a few of them logged with file, line and
+//!   reason, never with what they hold. Label lines are included, in each window whose labels are
+//!   looked for in their file; so are labels of a class that the model does not know, where they
+//!   meet a row of the window, which then counts as unlabelled.
+//! - A last line without its line feed counts when it is whole. Half of one is left for the next
+//!   look while its file may still be written (changed within a minute of `as_of`), and is
+//!   quarantined after that: a server that was killed left it so.
+//!
+//! # Memory
+//! Rows stream in batches without bodies; sorting spills to disk; a line longer than the limit is
+//! skipped without being held. What the settings' `memory_mb` does not suffice for ends in an
+//! error that says so.
+
+mod aggregate;
+mod bins;
+mod captured;
+mod count;
+mod engine;
+mod files;
+mod labelled;
+mod labels;
+mod lines;
+mod reference;
+mod rows;
+mod scan;
+mod settings;
+mod source;
+
+use mloop_platform::SourceRegistry;
+
+pub use reference::ReferenceBuilder;
+pub use settings::CaptureFilesSettings;
+pub use source::CaptureFiles;
+
+/// Every kind of window source of this crate.
+pub fn register_builtin(registry: &mut SourceRegistry) {
+    registry.register::<CaptureFilesSettings>();
+}

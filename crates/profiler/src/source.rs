@@ -1,0 +1,173 @@
+//! Capture and label files on disk, as profiles and as rows to learn from.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+use datafusion::prelude::DataFrame;
+use mloop_core::Window;
+use mloop_core::capture::hour_folder;
+use mloop_core::profile::{InputFile, StoredProfile};
+use mloop_platform::{
+    LabelledTraffic, PlatformDeps, PlatformError, ProfileRequest, ProfileSource, TrafficLimit,
+    TrafficSource,
+};
+
+use crate::captured::CaptureDecoder;
+use crate::count::Counter;
+use crate::engine::{self, Engine};
+use crate::files::{self, Hours, SourceFile};
+use crate::labelled;
+use crate::labels::LabelDecoder;
+use crate::scan::{self, Quarantine, Reading};
+use crate::settings::CaptureFilesSettings;
+
+/// Captured traffic and labels of one endpoint, as files on a local disk.
+pub struct CaptureFiles {
+    root: PathBuf,
+    traffic: PathBuf,
+    labels: Option<PathBuf>,
+    max_files: usize,
+    max_line_bytes: usize,
+    engine: Engine,
+}
+
+/// The files of one look.
+pub(crate) struct Listing {
+    pub(crate) captured: Vec<SourceFile>,
+    /// None when there is no labels folder in the settings.
+    pub(crate) labels: Option<Vec<SourceFile>>,
+}
+
+impl CaptureFiles {
+    /// Nothing is read, and no engine started, before the first question.
+    #[must_use]
+    pub fn new(settings: &CaptureFilesSettings, deps: &PlatformDeps) -> Self {
+        Self {
+            root: deps.resolve(&settings.path),
+            traffic: Path::new(settings.endpoint.as_str()).join(settings.variant.as_str()),
+            labels: settings.labels.as_deref().map(|labels| deps.resolve(labels)),
+            max_files: settings.max_files.get(),
+            max_line_bytes: settings.max_line_bytes.get(),
+            engine: settings.engine(),
+        }
+    }
+
+    /// Lists the window's capture files, and the label files that arrived from its start up to
+    /// `as_of`.
+    async fn list(&self, window: &Window, as_of: DateTime<Utc>) -> Result<Listing, PlatformError> {
+        let (root, traffic, max) = (self.root.clone(), self.traffic.clone(), self.max_files);
+        let (labels, window) = (self.labels.clone(), *window);
+        blocking("listing the files of a window", move || {
+            let captured = files::list("capture", &root, &traffic, &Hours::of(&window), max)?;
+            let hours = Hours::between(window.start(), as_of);
+            let labels = labels.map(|root| files::list("label", &root, Path::new(""), &hours, max));
+            Ok(Listing { captured, labels: labels.transpose()? })
+        })
+        .await
+    }
+
+    fn reading(&self, as_of: DateTime<Utc>) -> Reading {
+        let quarantine = Arc::new(Quarantine::default());
+        Reading { max_line_bytes: self.max_line_bytes, as_of, quarantine }
+    }
+
+    /// The plan of the files' rows, each id once, with labels.
+    fn rows(
+        &self,
+        files: &Listing,
+        decoder: CaptureDecoder,
+        reading: &Reading,
+    ) -> Result<DataFrame, DataFusionError> {
+        let partitions = self.engine.partitions;
+        let captured =
+            scan::table(&files.captured, &(Arc::new(decoder) as _), reading, partitions)?;
+        let labels = files.labels.as_ref().map(|labels| {
+            scan::table(labels, &(Arc::new(LabelDecoder::new()) as _), reading, partitions)
+        });
+        let labels = labels.transpose()?.map(|table| table as Arc<dyn TableProvider>);
+        engine::labelled_once(&self.engine.session()?, captured, labels)
+    }
+}
+
+#[async_trait]
+impl ProfileSource for CaptureFiles {
+    async fn profile(&self, request: &ProfileRequest) -> Result<StoredProfile, PlatformError> {
+        let ProfileRequest { key, schema, window, as_of, .. } = request;
+        let doing = format!("counting the window {window} of {}", key.subject);
+        schema.validate().map_err(|error| PlatformError::invalid(&doing, error.to_string()))?;
+        if schema.model != key.subject.model {
+            let problem = format!(
+                "the reference is of the model `{}`, not of `{}`; take the one that came with the version",
+                schema.model, key.subject.model
+            );
+            return Err(PlatformError::invalid(doing, problem));
+        }
+        let files = self.list(window, *as_of).await?;
+        let reading = self.reading(*as_of);
+        let counter = Arc::new(Counter::new(schema, key.clone(), *window));
+        let decoder = CaptureDecoder::answers(request);
+        let rows = self.rows(&files, decoder, &reading);
+        let rows = rows.map_err(|error| engine::failure(&doing, error))?;
+        let counted = engine::count(rows, &counter).await;
+        let mut profile = counted.map_err(|error| engine::failure(&doing, error))?;
+        reading.quarantine.summarise();
+        profile.quarantined += reading.quarantine.count();
+        Ok(StoredProfile { profile, as_of: *as_of, inputs: inputs(&files) })
+    }
+}
+
+#[async_trait]
+impl TrafficSource for CaptureFiles {
+    async fn labelled(
+        &self,
+        window: &Window,
+        as_of: DateTime<Utc>,
+        limit: TrafficLimit,
+    ) -> Result<LabelledTraffic, PlatformError> {
+        let doing = format!("reading the labelled rows of the window {window}");
+        let mut files = self.list(window, as_of).await?;
+        if let Some(labels) = &mut files.labels {
+            labels.retain(|file| arrived_by(file, as_of));
+        }
+        let reading = self.reading(as_of);
+        let rows = self.rows(&files, CaptureDecoder::requests(*window), &reading);
+        let rows = rows.map_err(|error| engine::failure(&doing, error))?;
+        let newest = labelled::newest(rows, limit).await;
+        let newest = newest.map_err(|error| engine::failure(&doing, error))?;
+        reading.quarantine.summarise();
+        let (unlabelled, over_limit) = (newest.unlabelled, newest.over_limit);
+        let max = self.max_line_bytes;
+        let rows = blocking("reading requests", move || newest.read(&files.captured, max)).await?;
+        let quarantined = reading.quarantine.count();
+        Ok(LabelledTraffic { rows, unlabelled, quarantined, over_limit })
+    }
+}
+
+/// Whether a listed label file is among what had arrived by a moment: that of an hour that had
+/// ended is; in the moment's own hour, which files are still added to, the last write decides.
+fn arrived_by(file: &SourceFile, as_of: DateTime<Utc>) -> bool {
+    !file.name.starts_with(&hour_folder(as_of)) || file.modified <= as_of
+}
+
+/// Files of both kinds, sorted; label files are told apart by a leading `labels/`.
+fn inputs(files: &Listing) -> Vec<InputFile> {
+    let captured = files.captured.iter().map(SourceFile::input);
+    let labels = files.labels.iter().flatten().map(SourceFile::input);
+    let labels = labels.map(|file| InputFile { path: format!("labels/{}", file.path), ..file });
+    let mut inputs: Vec<_> = captured.chain(labels).collect();
+    inputs.sort_unstable();
+    inputs
+}
+
+/// Runs what waits for the disk off the threads that wait for everything else.
+async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T, PlatformError> + Send + 'static,
+) -> Result<T, PlatformError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(PlatformError::unavailable("the runtime", doing, error)))
+}

@@ -1,0 +1,128 @@
+//! The contract of reporters: what becomes of a monitoring report.
+
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+mod fake;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mloop_core::registry::KindRegistry;
+use mloop_core::{BoxError, MonitoringReport};
+use mloop_platform::{Message, Notifier, Outbox, PlatformDeps};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "testing")]
+pub use fake::RecordingReporter;
+pub use mloop_core::registry::{BuildError, Spec};
+
+/// All kinds of reporters that a program knows.
+pub type ReporterRegistry = KindRegistry<Box<dyn Reporter>, ReporterDeps>;
+
+/// What reporters may need.
+#[derive(Clone)]
+pub struct ReporterDeps {
+    /// Paths and time.
+    pub platform: PlatformDeps,
+    /// The configured channels to people.
+    pub notifiers: Vec<Arc<dyn Notifier>>,
+    /// Where messages wait until they are delivered.
+    pub outbox: Arc<dyn Outbox>,
+}
+
+/// On which outcomes a reporter is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// Only when nobody needs to be told.
+    NoAlert,
+    /// Only on an alert: something drifted, data are broken, or a monitor failed; and when windows
+    /// could not be judged `max_blind_windows` times in a row.
+    Alert,
+    /// On every outcome.
+    Always,
+}
+
+impl When {
+    /// Whether a reporter is called for a run that does or does not alert.
+    #[must_use]
+    pub fn applies(self, alerting: bool) -> bool {
+        match self {
+            Self::NoAlert => !alerting,
+            Self::Alert => alerting,
+            Self::Always => true,
+        }
+    }
+}
+
+/// Hands a report on: to a dashboard, to people, to a file.
+///
+/// # Contract
+/// Repeatable: reporting the same run again leaves one record, or delivers a message under the same
+/// id. A failure is told, and hides neither the verdict nor the other reporters.
+#[cfg_attr(feature = "testing", mockall::automock)]
+#[async_trait]
+pub trait Reporter: Send + Sync {
+    /// Stable name, unique within a run.
+    fn name(&self) -> &str;
+
+    /// On which outcomes it is called.
+    fn when(&self) -> When;
+
+    /// What people are to be told of the report. It is queued in the transaction that records the run,
+    /// so that a kill before [`Reporter::report`] loses no message; nothing for reporters that tell
+    /// nobody.
+    fn messages(&self, report: &MonitoringReport) -> Vec<Message> {
+        let _ = report;
+        vec![]
+    }
+
+    /// Looks whether reports could be handed on, where that can be told without one; then true.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Reporter::report`] would fail.
+    async fn probe(&self) -> Result<bool, ReporterError> {
+        Ok(false)
+    }
+
+    /// Hands the report on.
+    ///
+    /// # Errors
+    /// [`ReporterError`].
+    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError>;
+}
+
+/// Why a report could not be handed on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReporterError {
+    /// A later try may succeed.
+    #[error("{doing}: the receiver cannot be reached or is busy")]
+    Unavailable {
+        /// What was being done, and where.
+        doing: String,
+        /// The receiver's own error.
+        #[source]
+        cause: BoxError,
+    },
+    /// The receiver refuses it for good: settings or permissions must change.
+    #[error("{doing}: refused")]
+    Refused {
+        /// What was being done, and where.
+        doing: String,
+        /// The receiver's own error.
+        #[source]
+        cause: BoxError,
+    },
+}
+
+impl ReporterError {
+    /// Whether the same call may succeed later with nothing changed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

@@ -1,0 +1,230 @@
+//! Tells people that something needs a look.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mloop_core::notification::{Notification, Severity, Topic};
+use mloop_core::{Finding, MonitoringOutcome, MonitoringReport};
+use mloop_platform::{Message, Notifier, Outbox, deliver_pending};
+use mloop_reporter::{BuildError, Reporter, ReporterDeps, ReporterError, Spec, When};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Findings that a message lists before it says how many more there are.
+const LISTED: usize = 10;
+
+/// Settings of kind `alert`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertConfig {
+    /// Names of the notifiers to tell; all of the configuration's when left out.
+    #[serde(default)]
+    notifiers: Option<Vec<String>>,
+    /// On which outcomes people are told.
+    #[serde(default = "on_alert")]
+    when: When,
+}
+
+fn on_alert() -> When {
+    When::Alert
+}
+
+impl Spec<Box<dyn Reporter>, ReporterDeps> for AlertConfig {
+    const KIND: &'static str = "alert";
+
+    fn build(self, name: String, deps: &ReporterDeps) -> Result<Box<dyn Reporter>, BuildError> {
+        let notifiers = match self.notifiers {
+            None => deps.notifiers.clone(),
+            Some(wanted) => wanted
+                .iter()
+                .enumerate()
+                .map(|(index, name)| find(&deps.notifiers, index, name))
+                .collect::<Result<_, _>>()?,
+        };
+        if notifiers.is_empty() {
+            let problem = "there is nobody to tell: list at least one under `notifiers:`";
+            return Err(BuildError::invalid("notifiers", problem));
+        }
+        let outbox = deps.outbox.clone();
+        Ok(Box::new(AlertReporter::new(name, self.when, notifiers, outbox)))
+    }
+}
+
+fn find(
+    known: &[Arc<dyn Notifier>],
+    index: usize,
+    name: &str,
+) -> Result<Arc<dyn Notifier>, BuildError> {
+    known.iter().find(|notifier| notifier.name() == name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|notifier| notifier.name()).collect();
+        let problem = format!("no notifier is called `{name}`; there are: {}", names.join(", "));
+        BuildError::invalid(format!("notifiers[{index}]"), problem)
+    })
+}
+
+/// Puts one message a run into the outbox and sends what waits there.
+pub struct AlertReporter {
+    name: String,
+    when: When,
+    notifiers: Vec<Arc<dyn Notifier>>,
+    outbox: Arc<dyn Outbox>,
+}
+
+impl AlertReporter {
+    /// A reporter that tells these notifiers.
+    #[must_use]
+    pub fn new(
+        name: String,
+        when: When,
+        notifiers: Vec<Arc<dyn Notifier>>,
+        outbox: Arc<dyn Outbox>,
+    ) -> Self {
+        Self { name, when, notifiers, outbox }
+    }
+}
+
+#[async_trait]
+impl Reporter for AlertReporter {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn when(&self) -> When {
+        self.when
+    }
+
+    fn messages(&self, report: &MonitoringReport) -> Vec<Message> {
+        let receivers = self.notifiers.iter().map(|notifier| notifier.name().to_owned()).collect();
+        vec![Message { notification: message(report), receivers }]
+    }
+
+    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
+        for Message { notification, receivers } in self.messages(report) {
+            // It is there already, unless the caller records no runs.
+            let queued = self.outbox.enqueue(&notification, &receivers).await;
+            queued.map_err(|cause| ReporterError::Unavailable {
+                doing: "putting the alert into the outbox".to_owned(),
+                cause: cause.into(),
+            })?;
+        }
+        let (outbox, subject) = (self.outbox.as_ref(), &report.subject);
+        let mut failed = deliver_pending(outbox, subject, &self.notifiers).await.into_iter();
+        let Some((receiver, cause)) = failed.next() else { return Ok(()) };
+        for (receiver, error) in failed {
+            tracing::warn!(receiver, error = mloop_core::error_chain(&error), "not delivered");
+        }
+        let doing = format!("telling {receiver}; the message waits in the outbox");
+        Err(ReporterError::Unavailable { doing, cause: cause.into() })
+    }
+}
+
+/// The message of a report: its id is the run's, so that a repeated run tells nobody twice.
+fn message(report: &MonitoringReport) -> Notification {
+    let severity = match report.outcome {
+        MonitoringOutcome::Broken => Severity::Critical,
+        MonitoringOutcome::Alert => Severity::Warning,
+        MonitoringOutcome::Ok | MonitoringOutcome::InsufficientData => Severity::Info,
+    };
+    Notification {
+        id: report.run_id.to_string(),
+        topic: Topic::Monitoring,
+        severity,
+        subject: report.subject.clone(),
+        title: title(report),
+        text: text(report),
+        at: report.window.bounds.end(),
+    }
+}
+
+fn title(report: &MonitoringReport) -> String {
+    let what = match report.outcome {
+        MonitoringOutcome::Broken => "broken data",
+        MonitoringOutcome::Alert => "alert",
+        MonitoringOutcome::InsufficientData => "could not be judged",
+        MonitoringOutcome::Ok => "ok",
+    };
+    format!("{}: {what} in {}", report.subject, report.window.bounds)
+}
+
+fn text(report: &MonitoringReport) -> String {
+    let window = &report.window;
+    let alerting = report.alerting();
+    let mut lines = vec![format!(
+        "{} answered {} requests ({} unreadable, {} of other versions, {} of unknown ones).",
+        report.version, window.rows, window.quarantined, window.other_version, window.mixed
+    )];
+    lines.extend(alerting.iter().take(LISTED).map(|finding| line(finding)));
+    if alerting.len() > LISTED {
+        lines.push(format!("- and {} more", alerting.len() - LISTED));
+    }
+    let failed = report.failures.iter();
+    lines.extend(failed.map(|failure| format!("- {} failed: {}", failure.monitor, failure.error)));
+    if report.blind_windows > 0 {
+        lines.push(format!("- {} windows in a row could not be judged", report.blind_windows));
+    }
+    lines.join("\n")
+}
+
+fn line(finding: &Finding) -> String {
+    format!("- {}", finding.sentence())
+}
+
+#[cfg(test)]
+mod tests {
+    use mloop_platform::{MockNotifier, MockOutbox, PlatformError};
+    use mloop_reporter::conformance::sample_report;
+
+    use super::*;
+
+    fn notifier(name: &'static str, works: bool) -> Arc<dyn Notifier> {
+        let mut mock = MockNotifier::new();
+        mock.expect_name().return_const(name.to_owned());
+        mock.expect_notify().once().returning(move |_| {
+            if works { Ok(()) } else { Err(PlatformError::unavailable(name, "telling", "down")) }
+        });
+        Arc::new(mock)
+    }
+
+    #[tokio::test]
+    async fn a_dead_receiver_keeps_its_message_and_delays_no_other() {
+        let report = sample_report(MonitoringOutcome::Alert);
+        let waiting = message(&report);
+        let mut outbox = MockOutbox::new();
+        outbox
+            .expect_enqueue()
+            .withf(|message, receivers| {
+                message.title.contains("alert") && receivers == ["dead", "alive"]
+            })
+            .once()
+            .returning(|_, _| Ok(()));
+        outbox.expect_pending().times(2).returning(move |_, _, _| Ok(vec![waiting.clone()]));
+        outbox
+            .expect_delivered()
+            .withf(|receiver, _| receiver == "alive")
+            .once()
+            .returning(|_, _| Ok(()));
+        let notifiers = vec![notifier("dead", false), notifier("alive", true)];
+        let reporter =
+            AlertReporter::new("alert".to_owned(), When::Alert, notifiers, Arc::new(outbox));
+
+        let error = reporter.report(&report).await.expect_err("one is dead");
+
+        assert!(error.is_transient());
+        assert!(error.to_string().contains("telling dead"), "{error}");
+    }
+
+    #[test]
+    fn the_message_says_what_how_much_and_against_which_bound() {
+        let message = message(&sample_report(MonitoringOutcome::Alert));
+        assert_eq!(message.severity, Severity::Warning);
+        let expected = "- column_drift of brightness: jensen_shannon 0.420 [0.390, 0.450], bound 0.100, n 1500";
+        assert!(message.text.contains(expected), "{}", message.text);
+    }
+
+    #[test]
+    fn a_long_list_is_cut_with_a_count() {
+        let mut report = sample_report(MonitoringOutcome::Alert);
+        report.findings = vec![report.findings[0].clone(); LISTED + 3];
+        assert!(text(&report).ends_with("- and 3 more"), "{}", text(&report));
+    }
+}

@@ -1,0 +1,104 @@
+//! Prometheus, the Pushgateway and the Alertmanager with a webhook behind it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Ground, entry, service};
+use crate::engine::{Launch, Task};
+use crate::entries::{Alertmanager, Entry, Prometheus, Pushgateway};
+use crate::install::Package;
+use crate::process::Stop;
+use crate::{BenchError, place};
+
+/// Each is there within a second; the first scrape takes six.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One of Debian's three, whose packages are named like their programs.
+fn program(ground: &Ground<'_>, name: &'static str) -> Result<PathBuf, BenchError> {
+    let package = Package { name, program: name, libraries: false };
+    Ok(ground.installer.programs(&package)?.folder.join(name))
+}
+
+pub(super) fn pushgateway(ground: &Ground<'_>) -> Result<Launch, BenchError> {
+    let folder = ground.folder("pushgateway")?;
+    let program = program(ground, "prometheus-pushgateway")?;
+    let address = ground.address("pushgateway");
+    let mut command = service(program, &folder);
+    command.arg(format!("--web.listen-address={address}"));
+    let pushgateway = Pushgateway { url: format!("http://{address}") };
+    Ok(Launch {
+        tasks: vec![Task { name: "pushgateway", command, stop: Stop::Everybody }],
+        probe: pushgateway.probe(),
+        deadline: DEADLINE,
+        entry: entry(&pushgateway)?,
+    })
+}
+
+pub(super) fn alertmanager(ground: &Ground<'_>) -> Result<Launch, BenchError> {
+    let folder = ground.folder("alertmanager")?;
+    let python = ground.environment("smtp", "smtp")?;
+    let program = program(ground, "prometheus-alertmanager")?;
+    let (address, webhook) = (ground.address("alertmanager"), ground.address("webhook"));
+    let received = folder.join("received.jsonl");
+    place::write(&received, "")?;
+    let settings = folder.join("alertmanager.yml");
+    place::write(
+        &settings,
+        &format!(
+            "route: {{ receiver: bench, group_by: ['...'], group_wait: 0s, group_interval: 1s }}\n\
+             receivers:\n- name: bench\n  webhook_configs:\n  - url: http://{webhook}/\n"
+        ),
+    )?;
+    let mut command = service(program, &folder);
+    command.arg(format!("--config.file={}", settings.display()));
+    command.arg(format!("--storage.path={}", folder.join("data").display()));
+    command.arg(format!("--web.listen-address={address}")).arg("--cluster.listen-address=");
+    let mut sink = service(python, &folder);
+    sink.arg(place::sources().join("webhook_sink.py")).arg("--received").arg(&received);
+    sink.args(["--port", &ground.port("webhook").to_string()]);
+    let alertmanager = Alertmanager { url: format!("http://{address}"), received };
+    Ok(Launch {
+        tasks: vec![
+            Task { name: "webhook", command: sink, stop: Stop::Everybody },
+            Task { name: "alertmanager", command, stop: Stop::Everybody },
+        ],
+        probe: alertmanager.probe(),
+        deadline: DEADLINE,
+        entry: entry(&alertmanager)?,
+    })
+}
+
+pub(super) fn prometheus(ground: &Ground<'_>) -> Result<Launch, BenchError> {
+    let folder = ground.folder("prometheus")?;
+    let program = program(ground, "prometheus")?;
+    let address = ground.address("prometheus");
+    let settings = folder.join("prometheus.yml");
+    let (pushed, alerts) = (ground.address("pushgateway"), ground.address("alertmanager"));
+    place::write(
+        &settings,
+        &format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
+             alerting:\n  alertmanagers:\n  - static_configs: [{{ targets: ['{alerts}'] }}]\n\
+             rule_files: ['rules/*.yml']\n\
+             scrape_configs:\n\
+             - job_name: pushgateway\n  honor_labels: true\n  \
+               static_configs: [{{ targets: ['{pushed}'] }}]\n\
+             - job_name: prometheus\n  static_configs: [{{ targets: ['{address}'] }}]\n"
+        ),
+    )?;
+    let mut command = service(program, &folder);
+    command.arg(format!("--config.file={}", settings.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+    command.arg(format!("--web.listen-address={address}")).args([
+        "--storage.tsdb.retention.time=1d",
+        "--web.enable-lifecycle",
+        "--web.enable-remote-write-receiver",
+    ]);
+    let prometheus = Prometheus { url: format!("http://{address}") };
+    Ok(Launch {
+        tasks: vec![Task { name: "prometheus", command, stop: Stop::Everybody }],
+        probe: prometheus.probe(),
+        deadline: DEADLINE,
+        entry: entry(&prometheus)?,
+    })
+}

@@ -1,0 +1,13 @@
+//! SIGKILL at every fail point and at random moments, through the real binaries: whatever was under
+//! way, the next run ends with one job, one version, one switch, one record of each.
+//!
+//! The binaries must come from a build that holds `mloop-testkit`, which switches the fail points
+//! on: `cargo build --workspace`.
+
+mod copies;
+mod end;
+mod moments;
+mod points;
+mod rollbacks;
+mod stops;
+mod world;

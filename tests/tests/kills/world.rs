@@ -1,0 +1,162 @@
+//! States of a small world to start from, made once and copied for each kill.
+
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use mloop_testkit::camera::Camera;
+use mloop_testkit::program::Finished;
+use mloop_testkit::small::SmallWorld;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Bound of every wait of these tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The moment that the run under test takes for now; a repeat under it is the same run.
+pub(crate) const AS_OF: &str = "2099-01-01T00:00:00+00:00";
+
+pub(crate) const DEPLOY: (&str, &[&str]) =
+    ("deployment_main", &["run", "--config", "deployment_config.yaml", "--as-of", AS_OF]);
+/// The same without a moment: another run, as the next schedule starts it.
+pub(crate) const LATER: &[&str] = &["deployment_main", "run", "--config", "deployment_config.yaml"];
+pub(crate) const ROLLBACK: (&str, &[&str]) =
+    ("deployment_main", &["rollback", "--config", "deployment_config.yaml", "--as-of", AS_OF]);
+pub(crate) const STATUS: &[&str] =
+    &["deployment_main", "status", "--config", "deployment_config.yaml"];
+pub(crate) const TRAIN: (&str, &[&str]) = ("training_main", &["--config", "training_config.yaml"]);
+
+/// A command of a binary.
+pub(crate) type Command = (&'static str, &'static [&'static str]);
+
+/// Worlds before the runs under test.
+pub(crate) struct Bases {
+    /// Nothing was trained yet.
+    pub(crate) empty: SmallWorld,
+    /// A first version serves, and a window drifted.
+    pub(crate) alarmed: SmallWorld,
+    /// The job of that drift has ended; nobody looked yet.
+    pub(crate) trained: SmallWorld,
+    /// Its episode is closed, and the second version waits for its deployment.
+    pub(crate) ready: SmallWorld,
+    /// The second version serves.
+    pub(crate) switched: SmallWorld,
+}
+
+/// The bases, made by the first test that asks, gone with the last.
+pub(crate) fn bases() -> Arc<Bases> {
+    static BASES: Mutex<Weak<Bases>> = Mutex::new(Weak::new());
+    let mut known = BASES.lock().expect("no test panicked while it made the bases");
+    if let Some(bases) = known.upgrade() {
+        return bases;
+    }
+    let bases = Arc::new(Bases::new());
+    *known = Arc::downgrade(&bases);
+    bases
+}
+
+impl Bases {
+    fn new() -> Self {
+        let empty = SmallWorld::new().expect("a world");
+        let mut alarmed = empty.fork().expect("a copy");
+        ended_with(&alarmed.train_first().expect("runs"), &[0]);
+        ended_with(&alarmed.deploy().expect("runs"), &[0]);
+        let sent = alarmed.traffic(Camera::Cheap, 300).expect("traffic");
+        assert_eq!(sent.counted.failed, 0, "requests failed");
+        let alarm = alarmed.monitor(&sent).expect("runs");
+        assert_eq!(alarm.last["outcome"], "alert", "{}", alarm.stderr);
+        let trained = alarmed.fork().expect("a copy");
+        ended_with(&trained.retrain().expect("runs"), &[0]);
+        eventually("the job ends", || trained.jobs_at_work().is_empty());
+        let ready = trained.fork().expect("a copy");
+        let closed = ready.retrain_until_closed().expect("closed");
+        assert_eq!(closed["outcome"], "blessed", "{closed}");
+        let switched = ready.fork().expect("a copy");
+        ended_with(&switched.deploy().expect("runs"), &[0]);
+        Self { empty, alarmed, trained, ready, switched }
+    }
+}
+
+/// Demands one of these exit codes.
+pub(crate) fn ended_with(finished: &Finished, codes: &[i32]) {
+    let expected = finished.code.is_some_and(|code| codes.contains(&code));
+    assert!(expected, "ended with {:?}, not {codes:?}:\n{}", finished.code, finished.stderr);
+}
+
+/// Waits for something, for a bounded time.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Starts a command, its streams on a file, so that no full pipe can stop it; with a fail point if
+/// one is named.
+pub(crate) fn start(world: &SmallWorld, command: &[&str], point: Option<&str>) -> Child {
+    let mut program = world.program(command[0], &command[1..]).expect("built");
+    if let Some(point) = point {
+        program = program.env("MLOOP_FAILPOINT", point).env("MLOOP_FAILPOINT_MARK", mark(world));
+    }
+    program.start_logging(&world.folder().join("run.log")).expect("starts")
+}
+
+/// Changes one of a world's configurations.
+pub(crate) fn edit(world: &SmallWorld, file: &str, from: &str, to: &str) {
+    let path = world.folder().join("configs").join(file);
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    assert!(text.contains(from), "{file}: {from}");
+    std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
+}
+
+/// Sends a signal to a process of this test.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("an id");
+    kill_process(pid, signal).expect("a process that was not waited for");
+}
+
+/// The file by which a process tells that it holds at its fail point.
+pub(crate) fn mark(world: &SmallWorld) -> PathBuf {
+    world.folder().join("mark")
+}
+
+/// Kills a child by its id, and gives the status that it died with.
+pub(crate) fn kill(child: &mut Child) -> ExitStatus {
+    // It fails for a child that has ended: then the status tells so.
+    child.kill().unwrap_or_default();
+    child.wait().expect("a child of this process")
+}
+
+/// Calls a command as a DAG does: again while it asks for that (20 s for a lease that a killed run
+/// left, 30, 31), within bounds.
+pub(crate) fn until_done(world: &SmallWorld, command: &[&str], codes: &[i32]) -> Value {
+    let began = Instant::now();
+    loop {
+        let finished = world.program(command[0], &command[1..]).expect("built").run();
+        let finished = finished.expect("runs");
+        let again = matches!(finished.code, Some(30 | 31)) && began.elapsed() < PATIENCE;
+        if !again {
+            ended_with(&finished, codes);
+            return finished.last;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Runs the cases in this many threads.
+pub(crate) fn in_parallel<T: Sync>(cases: &[T], case: impl Fn(usize, &T) + Sync) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    let Some(one) = cases.get(index) else { return };
+                    case(index, one);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,227 @@
+//! A small problem with every role on its own service.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use mloop_config::Document;
+use mloop_core::capture::{CaptureRecord, hour_folder};
+use mloop_core::{Clock as _, EndpointName, Sha256Digest, SystemClock};
+use mloop_deployer::{EndpointClient, Invocation};
+use mloop_http::testing::{Reply, Server};
+use mloop_http::{Client, Method, Policy, Request};
+use mloop_sagemaker_simulator::{Delays, Settings, Simulator, Storage};
+use mloop_services::Services;
+use mloop_testkit::camera::Camera;
+use mloop_testkit::configs;
+use mloop_testkit::program::{Finished, Program};
+use mloop_testkit::small::{pictures, write_data_sets};
+use mloop_testkit::traffic::{Sender, moved, write_labels};
+use tempfile::TempDir;
+
+use crate::configured::Jobs;
+use crate::database::Database;
+
+/// AWS's credentials; moto and the simulator take any.
+pub(crate) const KEYS: [&str; 2] = ["test", "test"];
+
+/// Its own model, database, bucket, SageMaker and chat; the rest is the bench's.
+pub(crate) struct World {
+    pub(crate) simulator: Simulator,
+    pub(crate) chat: Server,
+    pub(crate) database: Database,
+    folder: TempDir,
+    /// Name of the model and of the bucket, and the sender of mails: no other test has it.
+    pub(crate) name: String,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl World {
+    pub(crate) fn new(name: &str, jobs: Jobs) -> Self {
+        let name = format!("{name}-{}", SystemClock.now().timestamp_millis());
+        let services = Services::running();
+        let folder = tempfile::tempdir().expect("a folder");
+        for below in ["capture", "labels"] {
+            std::fs::create_dir(folder.path().join(below)).expect("made");
+        }
+        write_data_sets(&folder.path().join("data")).expect("written");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let s3_url = services.moto().url.clone();
+        runtime.block_on(make_bucket(&s3_url, &name));
+        let credentials = Some((KEYS[0].to_owned(), KEYS[1].to_owned()));
+        let settings = Settings {
+            delays: Delays::all(Duration::from_millis(200)),
+            capture: Some(folder.path().join("capture")),
+            run_jobs: jobs == Jobs::OfSageMaker,
+            ..Settings::new(Storage { endpoint_url: Some(s3_url), credentials })
+        };
+        let simulator = runtime.block_on(Simulator::start(settings, Arc::new(SystemClock)));
+        let simulator = simulator.expect("it listens");
+        let chat = Server::new(&[Reply::of(200, "", "ok")]);
+        let database = Database::new(&name.replace('-', "_"));
+        let world = Self { simulator, chat, database, folder, name, runtime };
+        configs::write_services(&Self::configs(), &world.changes(&services, jobs))
+            .expect("written");
+        world.write_secrets(&services);
+        world
+    }
+
+    /// Where the bench's Airflow has its tasks look for them.
+    pub(crate) fn configs() -> PathBuf {
+        Services::running().airflow().configs_folder.clone()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The sender of its mails.
+    pub(crate) fn sender(&self) -> String {
+        format!("mloop@{}.example.org", self.name)
+    }
+
+    /// Runs a binary with one of the configurations, as an operator would.
+    pub(crate) fn run(
+        &self,
+        program: &str,
+        before: &[&str],
+        config: &str,
+        more: &[&str],
+    ) -> Finished {
+        let config = Self::configs().join(config).display().to_string();
+        let arguments = [before, &["--config", &config], more].concat();
+        let program = Program::new(program, &arguments).expect("built");
+        let program =
+            program.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
+        program.env("AWS_EC2_METADATA_DISABLED", "true").run().expect("runs")
+    }
+
+    /// Trains a first version and puts it into production.
+    pub(crate) fn first_version(&self) {
+        ended_with(&self.run("training_main", &[], "training_config.yaml", &[]), 0);
+        ended_with(&self.run("deployment_main", &["run"], "deployment_config.yaml", &[]), 0);
+    }
+
+    /// Sends deployments to where no registry is.
+    pub(crate) fn lose_the_registry(&self) {
+        let path = Self::configs().join("deployment_config.yaml");
+        let text = std::fs::read_to_string(&path).expect("a configuration");
+        let url = Services::running().mlflow().url.clone();
+        assert!(text.contains(&url), "{text}");
+        std::fs::write(&path, text.replace(&url, "http://127.0.0.1:1")).expect("written");
+    }
+
+    /// A client of the endpoints, with the very settings of the configuration.
+    fn client(&self) -> Arc<dyn EndpointClient> {
+        let path = Self::configs().join("deployment_config.yaml");
+        let document = Document::read(&path).expect("a configuration");
+        let settings = document.value()["deployer"]["settings"].clone();
+        let settings = serde_json::from_value(settings).expect("settings");
+        mloop_sagemaker::testing::endpoints(settings, KEYS).client
+    }
+
+    /// Sends pictures through cameras that have changed, and labels them. What was captured counts for
+    /// the last full hour too, which monitoring's next run is about.
+    pub(crate) fn drifted_traffic(&self) {
+        let production = EndpointName::new("fashion-production").expect("a name");
+        let sender = Sender::new(self.client(), production, Camera::Cheap, "window-1");
+        let counted = self.runtime.block_on(sender.send(&pictures(101, 300)));
+        assert_eq!((counted.sent, counted.failed), (300, 0));
+        let labels = self.folder().join("labels");
+        write_labels(&labels, "window-1", SystemClock.now(), &counted.labels).expect("written");
+        let records = self.captured();
+        let ours = records.iter().filter(|record| record.id().starts_with("window-1"));
+        let ours: Vec<CaptureRecord> = ours.cloned().collect();
+        assert_eq!(ours.len(), 300, "the simulator captures what production answered");
+        let hour = this_hour() - TimeDelta::hours(1);
+        let folder = self.folder().join("capture/fashion-production/primary");
+        let folder = folder.join(hour_folder(hour));
+        std::fs::create_dir_all(&folder).expect("made");
+        let lines = moved(&ours, hour).join("\n") + "\n";
+        std::fs::write(folder.join("replayed.jsonl"), lines).expect("written");
+    }
+
+    fn captured(&self) -> Vec<CaptureRecord> {
+        let mut waiting = vec![self.folder().join("capture/fashion-production")];
+        let mut records = vec![];
+        while let Some(path) = waiting.pop() {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(&path).expect("a folder");
+                waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("text");
+            records.extend(text.lines().map(|line| CaptureRecord::parse(line).expect("whole")));
+        }
+        records
+    }
+
+    /// The digest of the version that answers for production.
+    pub(crate) fn answering(&self) -> Option<Sha256Digest> {
+        let production = EndpointName::new("fashion-production").expect("a name");
+        let picture = &pictures(7, 1)[0];
+        let asked = Invocation {
+            content_type: "image/png".to_owned(),
+            body: picture.pixels.to_png(),
+            fresh_connection: true,
+            ..Invocation::default()
+        };
+        let answer = self.runtime.block_on(self.client().invoke(&production, &asked));
+        answer.expect("an answer").digest
+    }
+
+    /// Asks a server for JSON.
+    pub(crate) fn ask(&self, url: &str, path: &[&str], query: (&str, &str)) -> serde_json::Value {
+        let client = Client::new(Policy::default()).expect("a client");
+        let request = Request::new(Method::Get, &url.parse().expect("an address"), path);
+        let answer = self.runtime.block_on(client.send(&request.query(query.0, query.1)));
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 200, "{url}: {}", answer.excerpt(500));
+        answer.json().expect("JSON")
+    }
+
+    /// The mails that it sent.
+    pub(crate) fn mails(&self) -> Vec<String> {
+        let services = Services::running();
+        let entries = std::fs::read_dir(&services.smtp().mailbox).expect("the mailbox");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let whole = paths.filter(|path| path.extension().is_some_and(|end| end == "eml"));
+        let mails = whole.map(|path| std::fs::read_to_string(path).expect("a mail"));
+        mails.filter(|mail| mail.contains(&self.sender())).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Whatever cannot be removed is overwritten by the next world.
+        for entry in std::fs::read_dir(Self::configs()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_folder = path.is_dir();
+            drop(if is_folder {
+                std::fs::remove_dir_all(path)
+            } else {
+                std::fs::remove_file(path)
+            });
+        }
+    }
+}
+
+pub(crate) fn ended_with(finished: &Finished, code: i32) {
+    assert_eq!(finished.code, Some(code), "{}\n{}", finished.last, finished.stderr);
+}
+
+fn this_hour() -> DateTime<Utc> {
+    SystemClock.now().duration_trunc(TimeDelta::hours(1)).expect("hours divide a day")
+}
+
+async fn make_bucket(url: &str, bucket: &str) {
+    let base = url.parse().expect("an address");
+    let made = Request::new(Method::Put, &base, &[bucket]).header(
+        "authorization",
+        "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request",
+    );
+    let client = Client::new(Policy::default()).expect("a client");
+    let answer = client.send(&made).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.excerpt(500));
+}

@@ -48,6 +48,9 @@ fn folder() -> PathBuf {
             }
             std::fs::write(copy.join(path.file_name().expect("a name")), text).expect("written");
         }
+        for below in ["capture", "labels"] {
+            std::fs::create_dir_all(copy.join("state").join(below)).expect("a folder");
+        }
         copy
     });
     COPY.clone()

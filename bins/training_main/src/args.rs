@@ -23,7 +23,7 @@ Killed or stopped at any moment, the same call goes on from the last checkpoint.
 
 Exit codes. 0: blessed, registered as staging_ready; 10: the gate rejected the new version; 11: the
 gate could not tell; 20: configuration or usage; 21: credentials refused; 30: try again;
-40: a person is needed; 1: a bug; 143: stopped after saving.";
+31: another process is at this job; 40: a person is needed; 1: a bug; 143: stopped after saving.";
 
 /// Trains, evaluates and registers one version of a model
 #[derive(Debug, Parser)]

@@ -38,7 +38,7 @@ pub(crate) async fn train(args: TrainingArgs, stop: Stop) -> Result<Outcome, Fai
             let data = if common.check { None } else { Some(data(&deps, &settings).await?) };
             let traffic = job::traffic(&args)?;
             let inputs = job::Inputs { config: document.value(), data, traffic };
-            job::by_hand(&subject, &inputs, common, &settings.work, !only_look)?
+            job::by_hand(&subject, &inputs, common, &settings, !only_look)?
         }
     };
     if only_look {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use mloop_cli::{CommonArgs, Exit, Failure};
 use mloop_core::job::{Cause, JOB_FORMAT, JobSpec};
 use mloop_core::{EpisodeId, JobId, Sha256Digest, Subject, Window};
+use mloop_local::session::{SessionError, detach};
+use mloop_orchestrators::TrainingConfig;
+use mloop_platform::files::{self, Readers};
 use serde_json::Value;
 
 use crate::args::TrainingArgs;
@@ -14,21 +17,21 @@ use crate::args::TrainingArgs;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JobFileError {
     /// It cannot be read.
-    #[error("reading the job file {}", path.display())]
+    #[error("reading the job file {}; check `--job-file`", path.display())]
     Read {
         path: PathBuf,
         #[source]
         cause: io::Error,
     },
     /// It cannot be written.
-    #[error("writing the job file {}", path.display())]
+    #[error("writing the job file {}; check that `work` of the configuration can be written", path.display())]
     Write {
         path: PathBuf,
         #[source]
         cause: io::Error,
     },
     /// It is no job.
-    #[error("the job file {} is not what retraining_main writes", path.display())]
+    #[error("the job file {} is not what retraining_main writes; give the one that it left, or none to train by hand", path.display())]
     Format {
         path: PathBuf,
         #[source]
@@ -63,21 +66,23 @@ pub(crate) fn read(path: &Path, subject: &Subject) -> Result<JobSpec, Failure> {
 
 /// A job that nobody asked for: a first version, or a retraining by hand. It is told by its
 /// configuration, by its training data (`data`, a digest), by its traffic and by `--as-of`, if given,
-/// so that a repeat is the same job. The first call writes it down in the job's folder in `work`, which goes
+/// so that a repeat is the same job. The first call writes it down in the job's folder, which goes
 /// when the version is registered; `keep: false` writes nothing.
 pub(crate) fn by_hand(
     subject: &Subject,
     inputs: &Inputs<'_>,
     common: &CommonArgs,
-    work: &Path,
+    settings: &TrainingConfig,
     keep: bool,
 ) -> Result<JobSpec, Failure> {
     let job = new(subject, inputs, common);
-    let path = work.join(job.job_id.as_str()).join("job.json");
+    let path = settings.folder_of(&job.job_id).join("job.json");
+    // Held only now: of two first calls at once, the second must read what the first wrote.
+    let claim = if keep { Some(settings.claim(&job.job_id).map_err(Failure::of)?) } else { None };
     if path.exists() {
         return read(&path, subject);
     }
-    if keep {
+    if claim.is_some() {
         write(&path, &job).map_err(Failure::with(Exit::Transient))?;
     }
     Ok(job)
@@ -94,9 +99,9 @@ fn from_file(path: &Path, subject: &Subject) -> Result<JobSpec, JobFileError> {
         Err(cause) => return Err(JobFileError::Format { path, cause }),
     };
     let problem = if job.schema != JOB_FORMAT {
-        format!("format `{}` is not known to this release, which reads {JOB_FORMAT}", job.schema)
+        format!("format `{}` is not known to this release, which reads {JOB_FORMAT}; give one written by retraining_main of this release", job.schema)
     } else if job.subject != *subject {
-        format!("it is about {}, the configuration about {subject}", job.subject)
+        format!("it is about {}, the configuration about {subject}; give the configuration of that model", job.subject)
     } else {
         return Ok(job);
     };
@@ -128,18 +133,18 @@ fn new(subject: &Subject, inputs: &Inputs<'_>, common: &CommonArgs) -> JobSpec {
     }
 }
 
-/// Writes the job whole or not at all.
 fn write(path: &Path, job: &JobSpec) -> Result<(), JobFileError> {
-    let partial = path.with_extension("partial");
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = std::fs::create_dir_all(folder)
         .and_then(|()| Ok(serde_json::to_vec(job)?))
-        .and_then(|text| std::fs::write(&partial, text))
-        .and_then(|()| std::fs::rename(&partial, path));
+        .and_then(|text| files::replace(path, &text, Readers::Owner));
     written.map_err(|cause| JobFileError::Write { path: path.to_owned(), cause })
 }
 
 /// Leaves the caller's session, so that a signal to its group does not end the job.
 pub(crate) fn leave_session(pid_file: &Path) -> Result<(), Failure> {
-    mloop_local::session::detach(pid_file).map_err(Failure::with(Exit::Transient))
+    detach(pid_file).map_err(|error| {
+        let is_taken = matches!(error, SessionError::Taken { .. });
+        Failure::new(if is_taken { Exit::LeaseHeld } else { Exit::Transient }, error)
+    })
 }

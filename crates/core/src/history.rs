@@ -17,8 +17,8 @@ pub struct History {
     pub as_of: DateTime<Utc>,
     /// What serves, if anything does.
     pub serving: Option<Serving>,
-    /// Reports of windows that ended by `as_of`, oldest first; one a window (its newest revision),
-    /// stale ones left out.
+    /// Reports of windows that ended by `as_of`, in the order of their ends; one a window (its newest
+    /// revision), stale ones left out.
     pub reports: Vec<MonitoringReport>,
     /// When the last training job of this subject was submitted.
     pub last_job_at: Option<DateTime<Utc>>,
@@ -43,10 +43,20 @@ impl History {
         self.reports.iter().rev().filter(move |report| Some(report.version.digest) == serving)
     }
 
-    /// Those of [`reports_of_serving`](Self::reports_of_serving) that something may be learnt from:
-    /// a window whose data are broken says neither that traffic has drifted nor that it has not.
-    pub fn sound_reports_of_serving(&self) -> impl Iterator<Item = &MonitoringReport> {
-        self.reports_of_serving().filter(|report| report.outcome != MonitoringOutcome::Broken)
+    /// Those of [`reports_of_serving`](Self::reports_of_serving) that count as evidence, each request
+    /// once, newest first: a window whose data are broken says neither that traffic has drifted nor that it
+    /// has not; and one that overlaps a newer one tells in part of the same requests again.
+    pub fn evidence(&self) -> impl Iterator<Item = &MonitoringReport> {
+        let mut newer: Option<DateTime<Utc>> = None;
+        self.reports_of_serving().filter(move |report| {
+            let bounds = report.window.bounds;
+            let counts = report.outcome != MonitoringOutcome::Broken
+                && newer.is_none_or(|start| bounds.end() <= start);
+            if counts {
+                newer = Some(bounds.start());
+            }
+            counts
+        })
     }
 }
 

@@ -12,8 +12,8 @@ use crate::window::Window;
 pub const JOB_FORMAT: &str = "mloop.job/1";
 
 /// Exit codes of a training that was interrupted and goes on when its job is submitted again:
-/// transient trouble, and a stop with its state saved.
-pub const RESUMABLE_EXIT_CODES: [i32; 2] = [30, 143];
+/// transient trouble, another process at the same job, and a stop with its state saved.
+pub const RESUMABLE_EXIT_CODES: [i32; 3] = [30, 31, 143];
 
 /// What a training job is asked to do: the job file that `training_main` reads. It holds all that
 /// the job needs to know of the loop, since it may run where no ledger can be reached.
@@ -155,6 +155,7 @@ mod tests {
         for (code, interrupted, lost) in [
             (20, false, false),
             (30, true, false),
+            (31, true, false),
             (143, true, false),
             (137, true, true),
             (-9, true, true),

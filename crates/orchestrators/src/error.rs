@@ -45,6 +45,14 @@ pub enum OrchestratorError {
         /// How it stands.
         problem: String,
     },
+    /// Another run is at the same work.
+    #[error("{doing}: another run is at it in {folder}; run again once it has ended")]
+    Busy {
+        /// What was to be done.
+        doing: String,
+        /// The folder that the other holds.
+        folder: String,
+    },
     /// A stop was asked for, the state is saved.
     #[error("stopped while {doing}; run again to go on")]
     Stopped {
@@ -102,6 +110,7 @@ impl Classified for OrchestratorError {
             Self::Invalid { .. } => ExitClass::Configuration,
             Self::NeedsPerson { .. } | Self::Damaged { .. } => ExitClass::NeedsPerson,
             Self::NotYet { .. } | Self::Io { .. } => ExitClass::Transient,
+            Self::Busy { .. } => ExitClass::LeaseHeld,
             Self::Stopped { .. } => ExitClass::Stopped,
         }
     }

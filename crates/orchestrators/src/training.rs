@@ -7,7 +7,8 @@ use mloop_core::evaluation::GateVerdict;
 use mloop_core::failpoint::reach;
 use mloop_core::job::JobSpec;
 use mloop_core::version::{aliases, files, tags};
-use mloop_core::{ModelVersion, Sha256Digest};
+use mloop_core::{JobId, ModelVersion, Sha256Digest};
+use mloop_platform::files::{Claim, claim};
 use mloop_platform::{LabelledTraffic, ModelRegistry, ProfileBuilder, TrafficLimit, TrafficSource};
 use mloop_trainer::{Progress, StopFlag, Trained, Training, TrainingRequest};
 
@@ -57,6 +58,27 @@ pub struct TrainingConfig {
     pub gate: GateConfig,
 }
 
+impl TrainingConfig {
+    /// The folder of a job.
+    #[must_use]
+    pub fn folder_of(&self, job: &JobId) -> PathBuf {
+        self.work.join(job.as_str())
+    }
+
+    /// Claims a job's folder, as [`CVTrainingOrchestrator::run`] does, for whoever writes into it before.
+    ///
+    /// # Errors
+    /// [`OrchestratorError::Busy`] while another process holds it; when the disk failed.
+    pub fn claim(&self, job: &JobId) -> Result<Claim, OrchestratorError> {
+        let folder = self.folder_of(job);
+        let claimed = claim(&folder).map_err(OrchestratorError::io("claiming", &folder))?;
+        claimed.ok_or_else(|| OrchestratorError::Busy {
+            doing: format!("training {job}"),
+            folder: folder.display().to_string(),
+        })
+    }
+}
+
 /// So many times the rows that the gate needs are asked for, since how many are held out is chance.
 const ROOM: f64 = 1.25;
 
@@ -75,17 +97,19 @@ impl CVTrainingOrchestrator {
 
     /// Does a job: a version with the gate's verdict stands in the registry afterwards, ready for
     /// staging only if it was blessed. Killed anywhere, a repeat goes on; done once, a repeat
-    /// gives the same version, whatever became of data and champion since.
+    /// gives the same version, whatever became of data and champion since. A second run of the job beside
+    /// the first touches nothing.
     ///
     /// # Errors
     /// When data, registry or disk failed; [`TrainError::Stopped`](mloop_trainer::TrainError) or
-    /// [`OrchestratorError::Stopped`] after a stop, the state saved.
+    /// [`OrchestratorError::Stopped`] after a stop, the state saved; [`OrchestratorError::Busy`].
     pub async fn run(
         &self,
         job: &JobSpec,
         stop: &StopFlag,
     ) -> Result<TrainingResult, OrchestratorError> {
-        let work = self.config.work.join(job.job_id.as_str());
+        let work = self.config.folder_of(&job.job_id);
+        let _claim = self.config.claim(&job.job_id)?;
         let result = self.under(&work, job, stop).await?;
         clear(&work);
         Ok(result)

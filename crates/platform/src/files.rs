@@ -1,8 +1,9 @@
-//! Files that adapters write: whole or not at all, and nothing of a killed writer stays.
+//! Files that adapters write: whole or not at all, and nothing of a killed writer stays. And folders that
+//! one process at a time may work in.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,6 +69,56 @@ pub fn replaceable(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
+/// The right to work in a folder, until it is dropped or its process ends, however it ends.
+#[derive(Debug)]
+#[must_use = "it is given back when dropped"]
+pub struct Claim {
+    path: PathBuf,
+    // The system gives the lock back with the file.
+    _held: File,
+}
+
+/// What stands behind a folder's name in that of its claim.
+const CLAIM: &str = ".claim";
+
+/// Claims a folder, which need not be there yet, for this process; none while another holds it. The
+/// claim is a locked file beside the folder, so that the folder may be removed under it. The folder above is
+/// made.
+///
+/// # Errors
+/// The file system's.
+pub fn claim(folder: &Path) -> io::Result<Option<Claim>> {
+    fs::create_dir_all(folder_of(folder))?;
+    let mut path = folder.as_os_str().to_owned();
+    path.push(CLAIM);
+    let path = PathBuf::from(path);
+    loop {
+        let held = OpenOptions::new().create(true).append(true).mode(0o666).open(&path)?;
+        match held.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Whoever held it may have removed it since it was opened: then the lock is of a file that
+        // nobody else will find.
+        let is_the_one = match fs::metadata(&path) {
+            Ok(there) => there.ino() == held.metadata()?.ino(),
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if is_the_one {
+            return Ok(Some(Claim { path, _held: held }));
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Still locked, so that it is ours to remove. One that stays hinders nobody.
+        fs::remove_file(&self.path).unwrap_or_default();
+    }
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().map_or(Path::new("/"), or_here)
 }
@@ -108,10 +159,46 @@ fn is_unfinished_copy(name: &str, of: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     use super::*;
+
+    #[test]
+    fn a_folder_has_one_claim_at_a_time_and_none_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let job = folder.path().join("work/job-1");
+        let held = claim(&job).expect("asked").expect("free");
+        assert!(claim(&job).expect("asked").is_none(), "held");
+        let other = claim(&folder.path().join("work/job-2")).expect("asked").expect("another's");
+        drop((held, other));
+        let again = claim(&job).expect("asked").expect("given back");
+        drop(again);
+        assert_eq!(fs::read_dir(folder.path().join("work")).expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn of_many_that_claim_and_give_back_no_two_hold_it_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let job = folder.path().join("job-1");
+        let (inside, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 400 {
+                        let Some(held) = claim(&job).expect("asked") else { continue };
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert!(taken.into_inner() >= 400);
+    }
 
     #[test]
     fn a_file_is_replaced_as_a_whole_for_its_readers() {

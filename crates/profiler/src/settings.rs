@@ -1,7 +1,7 @@
 //! Settings of the kind `capture_files`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mloop_core::EndpointName;
@@ -75,9 +75,25 @@ impl Spec<Sources, PlatformDeps> for CaptureFilesSettings {
         if u32::try_from(self.max_files.get()).is_err() {
             return Err(BuildError::invalid("max_files", "must be at most 4294967295"));
         }
+        is_there("path", &deps.resolve(&self.path))?;
+        if let Some(labels) = &self.labels {
+            is_there("labels", &deps.resolve(labels))?;
+        }
         let source = Arc::new(CaptureFiles::new(&self, deps));
         Ok(Sources { profiles: Arc::clone(&source) as _, traffic: source })
     }
+}
+
+/// A mistyped folder would look like traffic that stopped, or like labels that never come.
+fn is_there(key: &str, folder: &Path) -> Result<(), BuildError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let problem = format!(
+        "there is no folder {}; correct the path, or create the folder if nothing was written yet",
+        folder.display()
+    );
+    Err(BuildError::invalid(key, problem))
 }
 
 impl CaptureFilesSettings {

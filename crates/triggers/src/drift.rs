@@ -60,8 +60,9 @@ impl Trigger for DriftTrigger {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
     use mloop_core::history::Answer;
-    use mloop_core::{MonitoringOutcome, Status};
+    use mloop_core::{MonitoringOutcome, Status, Window};
     use mloop_trigger::conformance::check_trigger;
     use serde_json::json;
 
@@ -109,6 +110,30 @@ mod tests {
         history.reports[2].outcome = MonitoringOutcome::Broken;
         let verdict = trigger(settings).check(&history);
         assert_eq!(verdict.answer, Answer::CannotTell, "{}", verdict.reason);
+    }
+
+    #[test]
+    fn requests_that_two_windows_share_count_once() {
+        use Answer::{CannotTell, Yes};
+        let hour = TimeDelta::hours(1);
+        // By how much each of three drifted windows, oldest first, reaches back before its hour.
+        for (back, counted, expected) in [
+            ([0, 0, 0], vec![0, 1, 2], Yes),
+            ([0, 0, 1], vec![0, 2], Yes),
+            ([0, 1, 0], vec![1, 2], Yes),
+            ([0, 0, 2], vec![2], CannotTell),
+        ] {
+            let mut history = history("column_drift", &[Status::Drifted; 3]);
+            for (report, hours) in history.reports.iter_mut().zip(back) {
+                let bounds = &mut report.window.bounds;
+                *bounds = Window::new(bounds.start() - hour * hours, bounds.end()).expect("longer");
+            }
+            let settings = json!({"windows": {"at_least": 2, "of_windows": 3}});
+            let verdict = trigger(settings).check(&history);
+            let ids: Vec<_> =
+                counted.iter().map(|number: &usize| history.reports[*number].run_id.clone()).collect();
+            assert_eq!((verdict.answer, verdict.evidence), (expected, ids), "{back:?}");
+        }
     }
 
     #[test]

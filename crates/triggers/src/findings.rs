@@ -12,7 +12,8 @@ use serde::Deserialize;
 pub(crate) struct KOfN {
     /// Windows that must show it, at least 1.
     pub(crate) at_least: usize,
-    /// Newest windows of the serving version that are looked at, at least `at_least`.
+    /// Newest windows of the serving version that are looked at, at least `at_least`; one with broken data,
+    /// or one that overlaps a newer one, is not among them.
     pub(crate) of_windows: usize,
 }
 
@@ -34,7 +35,7 @@ impl KOfN {
         Ok(())
     }
 
-    /// Judges the newest windows whose data are not broken by their findings of one sort. Yes when enough of them drifted;
+    /// Judges the newest windows that count as evidence by their findings of one sort. Yes when enough of them drifted;
     /// no when so many are known to be fine that not enough could have; else it cannot tell.
     pub(crate) fn judge(
         self,
@@ -43,7 +44,7 @@ impl KOfN {
         of: impl Fn(&Finding) -> bool,
     ) -> Verdict {
         let mut newest: Vec<&MonitoringReport> =
-            history.sound_reports_of_serving().take(self.of_windows).collect();
+            history.evidence().take(self.of_windows).collect();
         newest.reverse();
         let has_drift = |report: &MonitoringReport| {
             report.findings.iter().any(|f| of(f) && f.status == Status::Drifted)

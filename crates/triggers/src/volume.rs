@@ -39,7 +39,7 @@ impl Trigger for VolumeTrigger {
     fn check(&self, history: &History) -> Verdict {
         let since = history.last_job_at;
         let mut seen: Vec<_> = history
-            .sound_reports_of_serving()
+            .evidence()
             .filter(|report| since.is_none_or(|job| report.window.bounds.end() > job))
             .collect();
         seen.reverse();

@@ -35,7 +35,7 @@ const MONITOR: [&str; 7] = [
 /// A mistake in a configuration: its name, file, text as it is, text instead, what the message says.
 type Mistake<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [&'a str]);
 
-const MISTAKES: [Mistake<'_>; 21] = [
+const MISTAKES: [Mistake<'_>; 23] = [
     (
         "syntax",
         MONITORING,
@@ -64,6 +64,20 @@ const MISTAKES: [Mistake<'_>; 21] = [
         "stale_after_hours: 48",
         "stale_after_hours: -48",
         &["-48 is out of range: from 0 to 4294967295"],
+    ),
+    (
+        "missing folder",
+        MONITORING,
+        "path: ../var/capture",
+        "path: ../var/captured",
+        &["source.settings.path: there is no folder /", "/var/captured; correct the path"],
+    ),
+    (
+        "missing folder",
+        TRAINING,
+        "labels: ../var/labels",
+        "labels: ../var/label",
+        &["traffic.source.settings.labels: there is no folder /", "/var/label; correct the path"],
     ),
     (
         "unknown kind",

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::end::Seen;
 use crate::points::{finish, forward_points, rollback_points};
 use crate::world::{
-    Bases, Command, DEPLOY, LATER, PATIENCE, ROLLBACK, STATUS, bases, ended_with, eventually,
+    Bases, Command, DEPLOY, LATER, PATIENCE, ROLLBACK, STATUS, TRAIN, bases, ended_with, eventually,
     in_parallel, mark, signal, start, until_done,
 };
 
@@ -44,6 +44,34 @@ fn two_retrainings_at_once_start_one_job() {
     });
     finish(&world, "two at once");
     Seen::of(&world).is_retrained_once(&before, false, "two at once");
+}
+
+#[test]
+fn of_two_trainings_of_one_job_the_second_touches_nothing_and_is_to_be_tried_again() {
+    let Bases { empty, .. } = &*bases();
+    let points = [points::TRAINING_PLANNED, points::TRAINING_TRAINED, points::TRAINING_ASSEMBLED];
+    in_parallel(&points, |_, point| {
+        let about = format!("the first holds at {point}");
+        let world = empty.fork().expect("a copy");
+        let command = [&[TRAIN.0], TRAIN.1].concat();
+        let mut first = start(&world, &command, Some(point));
+        eventually(&about, || mark(&world).exists());
+        let second = world.program(TRAIN.0, TRAIN.1).expect("built").run().expect("runs");
+        ended_with(&second, &[31]);
+        let message = second.last["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("another run is at it in /"), "{about}: {message}");
+        std::fs::remove_file(mark(&world)).expect("the mark");
+        let status = first.wait().expect("a child");
+        assert!(status.success(), "{about}: {status}");
+        let last = until_done(&world, &command, &[0]);
+        assert_eq!(last["adopted"], true, "{about}: {last}");
+        Seen::of(&world).has_one_version_more(&[], &about);
+        let left: Vec<_> = std::fs::read_dir(world.folder().join("var/training"))
+            .expect("the work folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert!(left.is_empty(), "{about}: {left:?}");
+    });
 }
 
 /// Stops a copy while it holds nothing that others need, lets another run do everything, lets the

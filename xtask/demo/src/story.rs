@@ -83,7 +83,7 @@ pub(crate) fn tell(options: &Options) -> Result<(), String> {
     tell_evaluation(&world, &mut teller, &job, &closed)?;
     let through = switch(&world, &mut teller)?;
     let after = quiet_again(shares, &world, &mut teller)?;
-    tell_accuracies(&mut teller, [&honest, &changed, &after]);
+    tell_accuracies(&mut teller, [&honest, &changed, &after])?;
 
     finish(options, &mut teller, &world, &through, began)?;
     if options.keep {
@@ -111,6 +111,12 @@ fn cameras_change(shares: Shares, world: &World, teller: &mut Teller) -> Result<
     tell_traffic(teller, &sent.counted);
     let result = monitor(world, teller, "monitoring, changed camera", &sent)?;
     expect(&result, "outcome", "alert")?;
+    for monitor in ["drift", "performance"] {
+        let is_found = |f: &Value| f["monitor"] == monitor && f["status"] == "drifted";
+        if !findings(&result).any(is_found) {
+            return Err(format!("the {monitor} monitor did not notice the cameras"));
+        }
+    }
     let later = world.traffic(Camera::Cheap, "later", shares.later())?;
     teller.say(format!("{} more pictures come in and are labelled meanwhile", later.counted.sent));
     Ok(sent)
@@ -145,7 +151,7 @@ fn quiet_again(shares: Shares, world: &World, teller: &mut Teller) -> Result<Sen
     Ok(sent)
 }
 
-fn tell_accuracies(teller: &mut Teller, windows: [&Sent; 3]) {
+fn tell_accuracies(teller: &mut Teller, windows: [&Sent; 3]) -> Result<(), String> {
     let [good, changed, now] = windows.map(|sent| sent.counted.accuracy());
     teller.say(format!(
         "accuracy: {} with the good cameras, {} when they changed, {} now",
@@ -154,6 +160,11 @@ fn tell_accuracies(teller: &mut Teller, windows: [&Sent; 3]) {
         percent(now)
     ));
     teller.figure(page::accuracies([good, changed, now]));
+    let came_back = (now - changed) / (good - changed);
+    if came_back < 0.5 {
+        return Err(format!("only {} of the lost accuracy came back", percent(came_back)));
+    }
+    Ok(())
 }
 
 /// Leaves the server running, and says how to ask it and how to end it.
@@ -244,6 +255,13 @@ fn monitor(world: &World, teller: &mut Teller, work: &str, sent: &Sent) -> Resul
     }
     if alerting.len() > told.len() {
         teller.say(format!("  and {} more", alerting.len() - told.len()));
+    }
+    // Of the comparisons between sites the largest, also when all is well: that nobody is treated worse is
+    // worth a line.
+    let between_sites = findings(&result).filter(|f| f["monitor"] == "fairness" && f["status"] == "ok");
+    let largest = between_sites.max_by(|a, b| number(&a["value"]).total_cmp(&number(&b["value"])));
+    if let Some(largest) = largest {
+        teller.say(format!("  fairness, within bounds: {}", sentence(largest)));
     }
     for finding in findings(&result).filter(|f| f["status"] == "insufficient_data") {
         teller.say(format!("  could not be judged: {}", sentence(finding)));

@@ -120,10 +120,13 @@ async fn of_one_id_the_first_by_time_counts_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_not_there_says_what_to_do() {
+async fn a_source_that_is_there_no_more_says_what_to_do() {
     let disk = Disk::new();
     for (key, path) in [("path", "captrue"), ("labels", "lables")] {
+        let folder = disk.root.path().join(path);
+        std::fs::create_dir(&folder).unwrap();
         let source = disk.source_with(json!({key: path}));
+        std::fs::remove_dir(&folder).unwrap();
         let error = source.profiles.profile(&request()).await.unwrap_err();
         assert!(matches!(error, PlatformError::Invalid { .. }), "{error:?}");
         let text = error.to_string();
@@ -176,6 +179,8 @@ fn settings_are_checked_by_key() {
         (json!({"path": "x", "endpoint": "a/b"}), "not a valid name"),
         (json!({"path": "x", "endpoint": "e", "partitions": 0}), "nonzero"),
         (json!({"path": "x", "endpoint": "e", "max_files": 5_000_000_000u64}), "at most"),
+        (json!({"path": "x", "endpoint": "e"}), "there is no folder /"),
+        (json!({"path": "capture", "endpoint": "e", "labels": "x"}), "there is no folder /"),
     ] {
         let error = registry.build("capture_files", "s", &settings, &disk.deps());
         let text = error.err().expect("refused").to_string();

@@ -99,9 +99,15 @@ fn from_file(path: &Path, subject: &Subject) -> Result<JobSpec, JobFileError> {
         Err(cause) => return Err(JobFileError::Format { path, cause }),
     };
     let problem = if job.schema != JOB_FORMAT {
-        format!("format `{}` is not known to this release, which reads {JOB_FORMAT}; give one written by retraining_main of this release", job.schema)
+        format!(
+            "format `{}` is not known to this release, which reads {JOB_FORMAT}; give one written by retraining_main of this release",
+            job.schema
+        )
     } else if job.subject != *subject {
-        format!("it is about {}, the configuration about {subject}; give the configuration of that model", job.subject)
+        format!(
+            "it is about {}, the configuration about {subject}; give the configuration of that model",
+            job.subject
+        )
     } else {
         return Ok(job);
     };

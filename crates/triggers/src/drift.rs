@@ -130,8 +130,10 @@ mod tests {
             }
             let settings = json!({"windows": {"at_least": 2, "of_windows": 3}});
             let verdict = trigger(settings).check(&history);
-            let ids: Vec<_> =
-                counted.iter().map(|number: &usize| history.reports[*number].run_id.clone()).collect();
+            let ids: Vec<_> = counted
+                .iter()
+                .map(|number: &usize| history.reports[*number].run_id.clone())
+                .collect();
             assert_eq!((verdict.answer, verdict.evidence), (expected, ids), "{back:?}");
         }
     }

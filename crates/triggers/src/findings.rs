@@ -43,8 +43,7 @@ impl KOfN {
         what: &str,
         of: impl Fn(&Finding) -> bool,
     ) -> Verdict {
-        let mut newest: Vec<&MonitoringReport> =
-            history.evidence().take(self.of_windows).collect();
+        let mut newest: Vec<&MonitoringReport> = history.evidence().take(self.of_windows).collect();
         newest.reverse();
         let has_drift = |report: &MonitoringReport| {
             report.findings.iter().any(|f| of(f) && f.status == Status::Drifted)

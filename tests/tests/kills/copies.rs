@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use crate::end::Seen;
 use crate::points::{finish, forward_points, rollback_points};
 use crate::world::{
-    Bases, Command, DEPLOY, LATER, PATIENCE, ROLLBACK, STATUS, TRAIN, bases, ended_with, eventually,
-    in_parallel, mark, signal, start, until_done,
+    Bases, Command, DEPLOY, LATER, PATIENCE, ROLLBACK, STATUS, TRAIN, bases, ended_with,
+    eventually, in_parallel, mark, signal, start, until_done,
 };
 
 const RETRAIN: &[&str] = &["retraining_main", "--config", "retrain_config.yaml"];

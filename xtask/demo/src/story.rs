@@ -258,7 +258,8 @@ fn monitor(world: &World, teller: &mut Teller, work: &str, sent: &Sent) -> Resul
     }
     // Of the comparisons between sites the largest, also when all is well: that nobody is treated worse is
     // worth a line.
-    let between_sites = findings(&result).filter(|f| f["monitor"] == "fairness" && f["status"] == "ok");
+    let between_sites =
+        findings(&result).filter(|f| f["monitor"] == "fairness" && f["status"] == "ok");
     let largest = between_sites.max_by(|a, b| number(&a["value"]).total_cmp(&number(&b["value"])));
     if let Some(largest) = largest {
         teller.say(format!("  fairness, within bounds: {}", sentence(largest)));

@@ -1,6 +1,8 @@
 //! Prometheus, the Pushgateway and the Alertmanager with a webhook behind it.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Ground, entry, service};
@@ -37,7 +39,7 @@ pub(super) fn pushgateway(ground: &Ground<'_>) -> Result<Launch, BenchError> {
 pub(super) fn alertmanager(ground: &Ground<'_>) -> Result<Launch, BenchError> {
     let folder = ground.folder("alertmanager")?;
     let python = ground.environment("smtp", "smtp")?;
-    let program = program(ground, "prometheus-alertmanager")?;
+    let program = with_templates(program(ground, "prometheus-alertmanager")?, &folder)?;
     let (address, webhook) = (ground.address("alertmanager"), ground.address("webhook"));
     let received = folder.join("received.jsonl");
     place::write(&received, "")?;
@@ -66,6 +68,45 @@ pub(super) fn alertmanager(ground: &Ground<'_>) -> Result<Launch, BenchError> {
         deadline: DEADLINE,
         entry: entry(&alertmanager)?,
     })
+}
+
+/// Where Debian's Alertmanager looks for its templates: compiled in, and there only once the package is
+/// installed.
+const TEMPLATES: &str = "/usr/share/prometheus/alertmanager";
+/// As many bytes, and wherever the process works.
+const WORKING_FOLDER: &str = "/proc/self/cwd/./././././././././.";
+const _: () = assert!(TEMPLATES.len() == WORKING_FOLDER.len());
+
+/// An Alertmanager that finds its templates: where the package was only unpacked, a copy of the program that
+/// looks for them in the folder that it works in.
+fn with_templates(program: PathBuf, folder: &Path) -> Result<PathBuf, BenchError> {
+    let templates = ["default.tmpl", "email.tmpl"];
+    if Path::new(TEMPLATES).join(templates[0]).exists() {
+        return Ok(program);
+    }
+    let copying = |path: &Path| BenchError::io(format!("copying {}", path.display()));
+    let root = program.ancestors().nth(3).unwrap_or(&program);
+    for name in templates {
+        let from = root.join(&TEMPLATES[1..]).join(name);
+        fs::copy(&from, folder.join(name)).map_err(copying(&from))?;
+    }
+    let mut bytes = fs::read(&program).map_err(copying(&program))?;
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(TEMPLATES.len()).position(is_templates) {
+        at += found;
+        bytes[at..at + TEMPLATES.len()].copy_from_slice(WORKING_FOLDER.as_bytes());
+    }
+    let own = folder.join("alertmanager");
+    let write = || {
+        fs::write(&own, bytes)?;
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o755))
+    };
+    write().map_err(copying(&own))?;
+    Ok(own)
+}
+
+fn is_templates(bytes: &[u8]) -> bool {
+    bytes == TEMPLATES.as_bytes()
 }
 
 pub(super) fn prometheus(ground: &Ground<'_>) -> Result<Launch, BenchError> {

@@ -57,6 +57,13 @@ fn exit_codes_are_those_of_the_documentation() {
     }
 }
 
+/// The commands of the examples, each on one line.
+fn commands(examples: &str) -> Vec<String> {
+    let joined = examples.replace("\\\n", " ");
+    let lines = joined.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
 #[test]
 fn every_help_has_an_example_of_its_own_command_and_fits_a_terminal() {
     let subcommands = SUBCOMMANDS.map(|subcommand| ("deployment_main", Some(subcommand)));
@@ -71,6 +78,19 @@ fn every_help_has_an_example_of_its_own_command_and_fits_a_terminal() {
         let command =
             [Some(binary), subcommand].into_iter().flatten().collect::<Vec<_>>().join(" ");
         assert!(examples.contains(&command), "{command}:\n{examples}");
+        for line in commands(examples) {
+            let mut words = line.split_whitespace();
+            assert_eq!(words.next(), Some(binary), "{line}");
+            let empty = tempfile::tempdir().expect("a folder");
+            let mut called = Command::new(program::path(binary).expect("built"));
+            // A server would stay.
+            let only_look = (binary == "model_server").then_some("--check");
+            called.args(words).args(only_look).current_dir(empty.path());
+            let ended = called.output().expect("it starts");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            // What it names is not there; but it is understood.
+            assert!(!ended.status.success() && !said.contains("Usage:"), "{line}: {said}");
+        }
         let widest = help.lines().max_by_key(|line| line.chars().count()).unwrap_or_default();
         assert!(widest.chars().count() <= 100, "{binary} {subcommand:?}: {widest}");
     }

@@ -3,7 +3,9 @@
 
 use mloop_cli::{Exit, Outcome};
 use mloop_orchestrators::choice::{Choice, Wish, choose, choose_rollback};
-use mloop_orchestrators::{DeploymentConfig, DeploymentDeps, OrchestratorError, Task, untouched};
+use mloop_orchestrators::{
+    DeploymentConfig, DeploymentDeps, OrchestratorError, Task, check_order, untouched,
+};
 use mloop_platform::{PlatformError, probe_notifiers};
 use serde_json::json;
 
@@ -40,12 +42,20 @@ pub(crate) async fn preview(
         choose(wish, &versions, &deployments)
     };
     let doing = format!("choosing a version of {subject}");
-    let (would, version) = match choice.map_err(|why| PlatformError::invalid(doing, why))? {
-        Choice::Nothing => ("nothing", None),
-        Choice::Done(deployment) => ("nothing", Some(deployment.version)),
-        Choice::Resume(deployment) => ("go_on", Some(deployment.version)),
-        Choice::Begin { version, .. } => ("begin", Some(version.version)),
+    let choice = choice.map_err(|why| PlatformError::invalid(doing, why))?;
+    let (would, version, to) = match choice {
+        Choice::Nothing => ("nothing", None, None),
+        Choice::Done(deployment) => ("nothing", Some(deployment.version), None),
+        Choice::Resume(deployment) if task == Task::Rollback => {
+            ("roll_back", Some(deployment.version), deployment.previous)
+        }
+        Choice::Resume(deployment) => {
+            let entries = deps.journal.entries(&deployment.id).await?;
+            check_order(task, &deployment, &entries)?;
+            ("go_on", Some(deployment.version), None)
+        }
+        Choice::Begin { version, .. } => ("begin", Some(version.version), None),
     };
-    let result = json!({"outcome": "dry_run", "would": would, "version": version});
-    Ok(Outcome::new(Exit::Done, result))
+    let line = json!({"outcome": "dry_run", "would": would, "version": version, "to": to});
+    Ok(Outcome::new(Exit::Done, line))
 }

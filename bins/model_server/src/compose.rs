@@ -20,7 +20,7 @@ pub(crate) async fn serve(args: ServerArgs, stop: Stop) -> Result<Outcome, Failu
     let settings = Settings::from(args);
     if common.check {
         let digest = mloop_serving::check(&settings).map_err(failure)?;
-        return Ok(Outcome::new(Exit::Done, json!({"outcome": "ok", "digest": digest})));
+        return Ok(Outcome::new(Exit::Done, json!({"outcome": "checked", "digest": digest})));
     }
     let render = Arc::new(mloop_prometheus::encode);
     let server = Server::bind(settings, common.clock(), render).await.map_err(failure)?;

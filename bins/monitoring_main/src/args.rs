@@ -12,7 +12,7 @@ Examples:
   monitoring_main --config configs/monitoring_config.yaml \\
       --window-start 2026-03-01T12:00:00Z --window-end 2026-03-01T13:00:00Z
       judges one hour of the version that served then
-  monitoring_main --config configs/monitoring_config.yaml --dry-run \
+  monitoring_main --config configs/monitoring_config.yaml --dry-run \\
       --window-start 2026-03-01T12:00:00Z --window-end 2026-03-01T13:00:00Z
       the same, but records nothing and tells nobody
   monitoring_main --config configs/monitoring_config.yaml --check

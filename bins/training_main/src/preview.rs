@@ -43,7 +43,7 @@ pub(crate) async fn data(
     settings: &Settings,
 ) -> Result<Sha256Digest, Failure> {
     let request = TrainingRequest {
-        traffic: vec![],
+        traffic: Arc::default(),
         work: settings.work.clone(),
         stop: StopFlag::default(),
         progress: Arc::clone(&deps.progress),

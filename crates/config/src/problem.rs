@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use mloop_core::decode::{UNKNOWN_FIELD, decode};
 use mloop_core::registry::{BuildError, KindRegistry};
 
 use serde::de::DeserializeOwned;
@@ -11,9 +12,6 @@ use serde_json::Value;
 use crate::document::Document;
 use crate::envelope::Component;
 use crate::node::join;
-
-/// How serde's message about a key that it does not know begins.
-const UNKNOWN_FIELD: &str = "unknown field `";
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,16 +112,14 @@ impl<'a> Problems<'a> {
     pub(crate) fn decode<T: DeserializeOwned>(&mut self, path: &str, value: &Value) -> Option<T> {
         let mut value = value.clone();
         loop {
-            let error = match serde_path_to_error::deserialize(&value) {
+            let misfit = match decode(&value) {
                 Ok(decoded) => return Some(decoded),
-                Err(error) => error,
+                Err(misfit) => misfit,
             };
-            let inner = error.path().to_string();
-            let at = if inner == "." { path.to_owned() } else { join(path, &inner) };
-            let message = error.inner().to_string();
-            self.add(&at, plain_message(&message));
-            let is_unknown = message.starts_with(UNKNOWN_FIELD);
-            if !(is_unknown && remove(&mut value, error.path())) {
+            let at =
+                if misfit.path.is_empty() { path.to_owned() } else { join(path, &misfit.path) };
+            self.add(&at, plain_message(&misfit.message));
+            if !misfit.remove_unknown(&mut value) {
                 return None;
             }
         }
@@ -246,26 +242,6 @@ fn range(expected: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("from {low} to {high}"))
-}
-
-/// Takes the key at a path out; whether there was one.
-fn remove(value: &mut Value, path: &serde_path_to_error::Path) -> bool {
-    use serde_path_to_error::Segment;
-    let mut here = value;
-    let mut segments = path.iter().peekable();
-    while let Some(segment) = segments.next() {
-        let next = match segment {
-            Segment::Map { key } if segments.peek().is_none() => {
-                return here.as_object_mut().is_some_and(|map| map.remove(key).is_some());
-            }
-            Segment::Map { key } => here.get_mut(key),
-            Segment::Seq { index } => here.get_mut(index),
-            _ => None,
-        };
-        let Some(next) = next else { return false };
-        here = next;
-    }
-    false
 }
 
 /// `; did you mean max_psi?`, when something is near enough to be meant.

@@ -84,7 +84,7 @@ fn each_mistake_is_told_with_file_line_path_and_way_out() {
         (
             "work: var",
             "max_blind_windows: 0\nwork: var",
-            "conf/m.yaml:7: max_blind_windows: must be 1 or more",
+            "conf/m.yaml:7: max_blind_windows: must be from 1 to 10000",
         ),
         (
             "work: var",
@@ -163,7 +163,7 @@ fn problems_of_components_join_those_of_the_envelope() {
         "m.yaml:10: monitors[0].settings.max_psi: -1 must be above 0\n\
          m.yaml:14: monitors[1].settings.max_psii: unknown key; did you mean max_psi? (known: max_psi)\n\
          m.yaml:15: monitors[2].kind: unknown monitor kind `drif`; known: drift; did you mean drift?\n\
-         m.yaml:16: max_blind_windows: must be 1 or more"
+         m.yaml:16: max_blind_windows: must be from 1 to 10000"
     );
 }
 

@@ -18,6 +18,7 @@ pub mod attributes;
 pub mod capture;
 pub mod clock;
 pub mod counts;
+pub mod decode;
 pub mod deployment;
 pub mod digest;
 pub mod episode;

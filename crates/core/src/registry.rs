@@ -9,6 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::decode;
+
 /// Settings of one kind of component, and how to build it.
 ///
 /// `Product` is what the contract asks for, such as `Box<dyn Monitor>`; `Deps` what all components
@@ -144,11 +146,7 @@ impl<Product: 'static, Deps: 'static> KindRegistry<Product, Deps> {
 fn decode<S: DeserializeOwned>(settings: &Value) -> Result<S, BuildError> {
     let empty = Value::Object(serde_json::Map::new());
     let settings = if settings.is_null() { &empty } else { settings };
-    serde_path_to_error::deserialize(settings).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { path };
-        BuildError::Settings { path, message: error.into_inner().to_string() }
-    })
+    decode::decode(settings).map_err(|misfit| BuildError::invalid(misfit.path, misfit.message))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Messages to a file, and to whoever reads the log.
+//! Messages to a file, and to whoever reads standard error.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ impl Spec<Arc<dyn Notifier>, PlatformDeps> for StderrNotifierSettings {
     }
 }
 
-/// Writes messages to the log, which goes to standard error.
+/// Writes messages to standard error, between the lines of the log but whatever its level.
 pub struct StderrNotifier {
     name: String,
 }
@@ -117,13 +117,22 @@ impl Notifier for StderrNotifier {
     }
 
     async fn notify(&self, notification: &Notification) -> Result<(), PlatformError> {
-        let Notification { title, text, .. } = notification;
-        match notification.severity {
-            Severity::Info => tracing::info!("{title}\n{text}"),
-            Severity::Warning | Severity::Critical => tracing::warn!("{title}\n{text}"),
-        }
-        Ok(())
+        let told = tell(&mut io::stderr().lock(), notification);
+        told.map_err(|cause| PlatformError::unavailable("standard error", "telling people", cause))
     }
+}
+
+/// In one piece, so that lines of other processes do not come between.
+fn tell(to: &mut impl io::Write, notification: &Notification) -> io::Result<()> {
+    let Notification { id, title, text, severity, at, .. } = notification;
+    let severity = match severity {
+        Severity::Info => "INFO",
+        Severity::Warning => "WARNING",
+        Severity::Critical => "CRITICAL",
+    };
+    let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    to.write_all(format!("{at} {severity} {title} ({id})\n{text}\n").as_bytes())?;
+    to.flush()
 }
 
 #[cfg(test)]
@@ -161,6 +170,14 @@ mod tests {
             assert!(looked.to_string().contains("check the path"), "{looked}");
         }
         assert!(at("alerts").probe().await.expect("a file to append to"));
+    }
+
+    #[test]
+    fn people_who_read_standard_error_are_told_all_of_it() {
+        let mut told = vec![];
+        tell(&mut told, &message("run-1")).expect("written");
+        let expected = "2026-03-01T00:00:00Z WARNING title (run-1)\ntext\n";
+        assert_eq!(String::from_utf8_lossy(&told), expected);
     }
 
     #[tokio::test]

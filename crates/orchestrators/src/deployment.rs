@@ -366,7 +366,7 @@ impl DeploymentOrchestrator {
                 self.abandon_others(held, &journey.deployment.id, deployments).await?;
             }
             Some(_) => {}
-            None => check_order(task, &journey)?,
+            None => check_order(task, &journey.deployment, &journey.entries)?,
         }
         journey.advance(task.until()).await?;
         let Journey { deployment, entries, undelivered, .. } = journey;

@@ -28,7 +28,7 @@ pub struct EvaluationRequest {
     /// The version in production; none for a first version.
     pub champion: Option<Rival>,
     /// Labelled traffic that was never trained on; may be empty.
-    pub fresh: Vec<LabelledRow>,
+    pub fresh: Arc<[LabelledRow]>,
 }
 
 /// What the comparison came to.
@@ -66,7 +66,7 @@ impl EvaluationOrchestrator {
         let fresh = if request.fresh.is_empty() {
             None
         } else {
-            Some(self.both(request, &EvaluationSet::Fresh(request.fresh.clone())).await?)
+            Some(self.both(request, &EvaluationSet::Fresh(Arc::clone(&request.fresh))).await?)
         };
         let sets = gate::judge(frozen.pair(), fresh.as_ref().map(Both::pair), &self.gate);
         let classes = frozen.challenger.classes.clone();

@@ -48,7 +48,7 @@ impl Held {
         stopping: &Stopping,
     ) -> Result<Self, OrchestratorError> {
         let holder = holder_of(run, &config.instance);
-        let end = Instant::now() + config.wait;
+        let end = Instant::now().checked_add(config.wait);
         loop {
             check(stopping, name)?;
             match leases.acquire(name, &holder, config.ttl).await {
@@ -58,7 +58,7 @@ impl Held {
                     return Ok(Self { leases, lease, ttl, renewed, stopping });
                 }
                 Err(PlatformError::LeaseHeld { holder, .. })
-                    if is_copy_of(run, &holder) && Instant::now() < end =>
+                    if is_copy_of(run, &holder) && end.is_none_or(|end| Instant::now() < end) =>
                 {
                     tracing::info!(lease = name, %holder, "another copy of this run is at work");
                     stopping.pause(config.poll).await;

@@ -67,6 +67,6 @@ pub use retraining_result::{
     ClosedEpisode, NamedVerdict, RETRAINING_FORMAT, RetrainOutcome, RetrainResult,
 };
 pub use stopping::Stopping;
-pub use task::Task;
+pub use task::{Task, check_order};
 pub use training::{CVTrainingOrchestrator, TrainingConfig, TrainingDeps};
 pub use training_result::{TRAINING_FORMAT, TrafficUse, TrainingResult, training_run_id};

@@ -322,7 +322,11 @@ impl MonitoringOrchestrator {
             kind: RunKind::Monitoring,
             subject: self.config.subject.clone(),
             since: None,
-            limit: self.config.max_blind_windows.saturating_add(1) * RUNS_PER_BLIND_WINDOW,
+            limit: self
+                .config
+                .max_blind_windows
+                .saturating_add(1)
+                .saturating_mul(RUNS_PER_BLIND_WINDOW),
         };
         let runs = self.deps.journal.runs(&query).await?;
         let others: Vec<_> = runs.into_iter().filter(|run| run.run_id != *run_id).collect();

@@ -18,9 +18,9 @@ pub struct SmokeConfig {
     pub probability_tolerance: f64,
     /// The 99th percentile of the latency may be at most so many milliseconds.
     pub latency_p99_millis: f64,
-    /// Requests before the measured ones.
+    /// Requests before the measured ones, at most 100,000.
     pub warmup_requests: u32,
-    /// Requests whose latency is measured.
+    /// Requests whose latency is measured, 1 to 100,000.
     pub latency_requests: u32,
     /// Share of the measured requests that may fail, 0 to 1.
     pub max_error_share: f64,
@@ -38,6 +38,9 @@ impl Default for SmokeConfig {
     }
 }
 
+/// More tell no more of a latency, and staging is asked one after the other.
+const MOST_REQUESTS: u32 = 100_000;
+
 impl SmokeConfig {
     /// What is out of range, with its key; none when all is well.
     #[must_use]
@@ -46,8 +49,10 @@ impl SmokeConfig {
             Some(("probability_tolerance", "must be at least 0 and below 1"))
         } else if self.latency_p99_millis.is_nan() || self.latency_p99_millis <= 0.0 {
             Some(("latency_p99_millis", "must be above 0"))
-        } else if self.latency_requests == 0 {
-            Some(("latency_requests", "must be at least 1"))
+        } else if !(1..=MOST_REQUESTS).contains(&self.latency_requests) {
+            Some(("latency_requests", "must be from 1 to 100000"))
+        } else if self.warmup_requests > MOST_REQUESTS {
+            Some(("warmup_requests", "must be at most 100000"))
         } else if !(0.0..1.0).contains(&self.max_error_share) {
             Some(("max_error_share", "must be at least 0 and below 1"))
         } else {

@@ -1,8 +1,7 @@
 //! The tasks of a deployment, each of which can be one of a DAG.
 
-use mloop_core::deployment::Step;
+use mloop_core::deployment::{Deployment, JournalEntry, Step};
 
-use crate::journey::Journey;
 use crate::progress::{self, Next};
 use crate::{DeploymentOutcome, OrchestratorError};
 
@@ -68,10 +67,17 @@ impl Task {
 }
 
 /// Refuses a step whose predecessors have no outcome yet; each task can be one of a DAG.
-pub(crate) fn check_order(task: Task, journey: &Journey<'_>) -> Result<(), OrchestratorError> {
-    match progress::next(&journey.deployment, &journey.entries) {
+///
+/// # Errors
+/// [`OrchestratorError::Invalid`], which names the task to run first.
+pub fn check_order(
+    task: Task,
+    deployment: &Deployment,
+    entries: &[JournalEntry],
+) -> Result<(), OrchestratorError> {
+    match progress::next(deployment, entries) {
         Next::Do(step) if step < task.from() => {
-            let doing = format!("{} of {}", task.as_str(), journey.deployment.version);
+            let doing = format!("{} of {}", task.as_str(), deployment.version);
             let before = if step <= Task::Deploy.until() { Task::Deploy } else { Task::SmokeTest };
             let before = before.as_str();
             let problem = format!("run `{before}` first: it has not succeeded for this version");

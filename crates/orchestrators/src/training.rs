@@ -9,7 +9,9 @@ use mloop_core::job::JobSpec;
 use mloop_core::version::{aliases, files, tags};
 use mloop_core::{JobId, ModelVersion, Sha256Digest};
 use mloop_platform::files::{Claim, claim};
-use mloop_platform::{LabelledTraffic, ModelRegistry, ProfileBuilder, TrafficLimit, TrafficSource};
+use mloop_platform::{
+    LabelledRow, LabelledTraffic, ModelRegistry, ProfileBuilder, TrafficLimit, TrafficSource,
+};
 use mloop_trainer::{Progress, StopFlag, Trained, Training, TrainingRequest};
 
 use crate::assembling::{Assembly, MODEL_FILES, Parts};
@@ -142,7 +144,7 @@ impl CVTrainingOrchestrator {
         (used.training, used.fresh) = (training.len(), fresh.len());
         let champion = self.champion(work, job, &versions).await?;
         let request = TrainingRequest {
-            traffic: training,
+            traffic: training.into(),
             work: work.join("training"),
             stop: stop.clone(),
             progress: Arc::clone(&self.deps.progress),
@@ -160,7 +162,7 @@ impl CVTrainingOrchestrator {
         reach(points::TRAINING_TRAINED);
         check_stop(stop, "evaluating the new version")?;
         let rival = champion.clone();
-        let evaluation = self.evaluate(&trained.folder, rival, fresh).await?;
+        let evaluation = self.evaluate(&trained.folder, rival, fresh.into()).await?;
         reach(points::TRAINING_EVALUATED);
         let report = evaluation.report.clone();
         let Trained { folder: model, images } = trained;
@@ -294,7 +296,7 @@ impl CVTrainingOrchestrator {
         &self,
         model: &Path,
         champion: Option<Rival>,
-        fresh: Vec<mloop_platform::LabelledRow>,
+        fresh: Arc<[LabelledRow]>,
     ) -> Result<Evaluation, OrchestratorError> {
         let evaluator = Arc::clone(&self.deps.training.evaluator);
         let request = EvaluationRequest { challenger: model.to_owned(), champion, fresh };

@@ -205,7 +205,7 @@ pub(crate) async fn restore(app: Arc<App>, model: Option<FirstModel>) {
 async fn restore_one(app: &Arc<App>, name: &EndpointName, assignment: &Assignment) {
     let Some(store) = app.store.clone() else { return };
     let endpoint = app.endpoints.get_or_make(name);
-    endpoint.note(|serving| serving.changing = true);
+    endpoint.owe();
     let digest = assignment.digest;
     match blocking(move || Ok(store.load(digest)?)).await {
         Ok(model) => {
@@ -218,7 +218,7 @@ async fn restore_one(app: &Arc<App>, name: &EndpointName, assignment: &Assignmen
 
 async fn first_model(app: &Arc<App>, remembered: &mut Assignments, model: FirstModel) {
     let endpoint = app.endpoints.get_or_make(&app.default_endpoint);
-    endpoint.note(|serving| serving.changing = true);
+    endpoint.owe();
     let FirstModel { folder, digest } = model.clone();
     match blocking(move || Ok(LoadedModel::load(&folder, digest)?.digest())).await {
         Ok(digest) => {

@@ -31,6 +31,9 @@ pub(crate) struct Serving {
     pub(crate) previous: Option<Sha256Digest>,
     /// Whether another version is being loaded.
     pub(crate) changing: bool,
+    /// Whether the last run of the server, or its arguments, said that a version serves here, and none does
+    /// yet.
+    pub(crate) owed: bool,
     /// What went wrong last; empty when nothing did.
     pub(crate) detail: String,
 }
@@ -104,9 +107,14 @@ impl Endpoint {
     fn serve(&self, model: Arc<LoadedModel>, assignment: &Assignment) -> bool {
         let (version, previous) = (assignment.version, assignment.previous);
         let model = Some(model);
-        let next = Serving { model, version, previous, changing: false, detail: String::new() };
+        let next = Serving { model, version, previous, ..Serving::default() };
         let before = std::mem::replace(&mut *self.lock(), next);
         before.model.is_some()
+    }
+
+    /// Says that a version is to serve here, and is being loaded.
+    pub(crate) fn owe(&self) {
+        self.note(|serving| (serving.changing, serving.owed) = (true, true));
     }
 
     /// Changes what is known beside the version.

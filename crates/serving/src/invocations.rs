@@ -49,7 +49,11 @@ pub(crate) fn readiness(app: &App) -> Result<(), String> {
     }
     let serves = |endpoint: &Arc<Endpoint>| endpoint.serving().model.is_some();
     let all = app.endpoints.all();
+    // What served before the start must serve again. A version that is new and cannot serve is told to
+    // whoever brought it, and is no reason to take the others out of service.
+    let owed: Vec<_> = all.iter().filter(|endpoint| endpoint.serving().owed).cloned().collect();
     let judged = match app.endpoints.get(app.default_endpoint.as_str()) {
+        _ if !owed.is_empty() => owed,
         Some(endpoint) => vec![endpoint],
         None => all,
     };

@@ -14,7 +14,7 @@ use crate::{EvaluationSet, Silent, StopFlag, Training, TrainingRequest};
 /// With the broken rule.
 pub async fn check_training(training: &Training, work: &Path, traffic: &[LabelledRow]) {
     let request = |folder: &str, rows: &[LabelledRow]| TrainingRequest {
-        traffic: rows.to_vec(),
+        traffic: rows.into(),
         work: work.join(folder),
         stop: StopFlag::default(),
         progress: Arc::new(Silent),
@@ -41,7 +41,7 @@ pub async fn check_training(training: &Training, work: &Path, traffic: &[Labelle
         }
     }
 
-    for set in [EvaluationSet::Frozen, EvaluationSet::Fresh(traffic.to_vec())] {
+    for set in [EvaluationSet::Frozen, EvaluationSet::Fresh(traffic.into())] {
         let found = training.evaluator.predict(&first, &set).await.expect("predictions");
         let again = training.evaluator.predict(&first, &set).await.expect("predictions");
         assert_eq!(found, again, "predictions are repeatable");

@@ -87,7 +87,7 @@ impl Progress for Silent {
 #[derive(Clone)]
 pub struct TrainingRequest {
     /// Labelled production traffic to learn from; the fresh slice is not among it.
-    pub traffic: Vec<LabelledRow>,
+    pub traffic: Arc<[LabelledRow]>,
     /// Folder for checkpoints: a second call with an equal request takes up where the first was
     /// killed.
     pub work: PathBuf,
@@ -150,7 +150,7 @@ pub enum EvaluationSet {
     /// The frozen test set that the settings name.
     Frozen,
     /// Rows of labelled traffic that were never trained on.
-    Fresh(Vec<LabelledRow>),
+    Fresh(Arc<[LabelledRow]>),
 }
 
 /// What a model said about a data set.

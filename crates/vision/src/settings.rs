@@ -209,17 +209,22 @@ mod tests {
                 "too small",
             ),
             ("/training/epochs", json!(0), "training.epochs", "at least 1"),
-            ("/training/epoch", json!(1), "training", "unknown field `epoch`"),
-            ("/training/optimizer/kind", json!("adam"), "training.optimizer", "unknown variant"),
+            ("/training/epoch", json!(1), "training.epoch", "unknown field `epoch`"),
+            (
+                "/training/optimizer/kind",
+                json!("adam"),
+                "training.optimizer.kind",
+                "unknown variant",
+            ),
             (
                 "/training/optimizer/momentum",
                 json!(0.9),
-                "training.optimizer",
+                "training.optimizer.momentum",
                 "unknown field `momentum`",
             ),
             ("/data/validation_share", json!(0), "data.validation_share", "above 0"),
             ("/data/train", json!([]), "data.train", "at least one source"),
-            ("/data/train/0/format", json!("csv"), "data.train[0]", "unknown variant `csv`"),
+            ("/data/train/0/format", json!("csv"), "data.train[0].format", "unknown variant `csv`"),
             ("/data/train/0/path", json!("gone.parquet"), "data.train[0].path", "/gone.parquet"),
             ("/data/test/0/labels", json!("gone.gz"), "data.test[0].labels", "/gone.gz"),
         ];
@@ -235,7 +240,7 @@ mod tests {
             else {
                 panic!("another error for {pointer}");
             };
-            assert!(found.starts_with(path), "{found} for {pointer}");
+            assert_eq!(found, path, "{pointer}");
             assert!(text.contains(message), "{text} for {pointer}");
         }
     }

@@ -310,7 +310,7 @@ mod tests {
 
     fn request(work: &Path, traffic: &[LabelledRow]) -> TrainingRequest {
         TrainingRequest {
-            traffic: traffic.to_vec(),
+            traffic: traffic.into(),
             work: work.to_owned(),
             stop: StopFlag::default(),
             progress: Arc::new(Silent),
@@ -380,7 +380,7 @@ mod tests {
             found.predictions.correct() as f64 / found.rows.len() as f64
         };
         assert!(accuracy(EvaluationSet::Frozen).await > 0.9);
-        assert!(accuracy(EvaluationSet::Fresh(tiny::traffic(30))).await > 0.9);
+        assert!(accuracy(EvaluationSet::Fresh(tiny::traffic(30).into())).await > 0.9);
 
         let mut settings = tiny::settings();
         settings.data.max_bad_share = 0.1;

@@ -69,7 +69,7 @@ async fn a_small_network_learns_real_images_in_seconds() {
     let deps = PlatformDeps::new(work.path().to_owned(), Arc::new(SystemClock));
     let training = registry.build("cv", "cv", &settings, &deps).expect("good settings");
     let request = TrainingRequest {
-        traffic: Vec::new(),
+        traffic: [].into(),
         work: work.path().join("work"),
         stop: StopFlag::default(),
         progress: Arc::new(Silent),

@@ -35,12 +35,12 @@ const MONITOR: [&str; 7] = [
 /// A mistake in a configuration: its name, file, text as it is, text instead, what the message says.
 type Mistake<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [&'a str]);
 
-const MISTAKES: [Mistake<'_>; 23] = [
+const MISTAKES: [Mistake<'_>; 32] = [
     (
         "syntax",
         MONITORING,
         "target: production",
-        "target: [production",
+        "target: production: x",
         &["monitoring_config.yaml:"],
     ),
     (
@@ -106,6 +106,61 @@ const MISTAKES: [Mistake<'_>; 23] = [
         "{format: parquet, path: ../data/test.parquet}",
         "{format: idx, images: ../data/test.parquet, labels: ../data/gone.gz}",
         &["trainer.settings.data.test[0].labels: there is no /", "/data/gone.gz"],
+    ),
+    (
+        "unknown key",
+        TRAINING,
+        "learning_rate: 0.002",
+        "learnin_rate: 0.002",
+        &[
+            "trainer.settings.training.optimizer.learnin_rate: unknown key; did you mean learning_rate?",
+        ],
+    ),
+    (
+        "wrong type",
+        TRAINING,
+        "learning_rate: 0.002",
+        "learning_rate: fast",
+        &[
+            "trainer.settings.training.optimizer.learning_rate: wrong type: string \"fast\", expected a number",
+        ],
+    ),
+    ("unknown kind", TRAINING, "kind: cv", "kind: vc", &["unknown trainer kind `vc`"]),
+    (
+        "missing secret",
+        TRAINING,
+        "kind: directory",
+        "password_env: MLOOP_NEVER_SET\n  kind: directory",
+        &["MLOOP_NEVER_SET", "is not set"],
+    ),
+    (
+        "missing secret",
+        RETRAINING,
+        "- kind: stderr",
+        "- {kind: slack, settings: {webhook_url_env: MLOOP_NEVER_SET}}",
+        &["MLOOP_NEVER_SET", "is not set"],
+    ),
+    (
+        "missing secret",
+        DEPLOYMENT,
+        "- kind: stderr",
+        "- {kind: slack, settings: {webhook_url_env: MLOOP_NEVER_SET}}",
+        &["MLOOP_NEVER_SET", "is not set"],
+    ),
+    ("syntax", TRAINING, "target: production", "target: production: x", &["training_config.yaml:"]),
+    (
+        "syntax",
+        RETRAINING,
+        "target: production",
+        "target: production: x",
+        &["retrain_config.yaml:"],
+    ),
+    (
+        "syntax",
+        DEPLOYMENT,
+        "target: production",
+        "target: production: x",
+        &["deployment_config.yaml:"],
     ),
     ("negative size", TRAINING, "batch_size: 16", "batch_size: -16", &["-16 is out of range"]),
     (
@@ -231,7 +286,7 @@ fn a_mistake_in_a_configuration_is_told_with_its_place() {
         let (above, _) = text.split_once(to).expect("the mistake");
         let place = format!("{file}:{}: ", above.matches('\n').count() + 1);
         let told = message.lines().any(|line| line.starts_with(&place));
-        assert!(told || name == "syntax", "{name}: expected {place} in\n{message}");
+        assert!(told, "{name}: expected {place} in\n{message}");
         for part in expected {
             assert!(message.contains(part), "{file}, {name}: expected {part} in\n{message}");
         }

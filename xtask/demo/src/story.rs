@@ -133,7 +133,9 @@ fn decision(world: &World, teller: &mut Teller) -> Result<String, String> {
     }
     let job = word(&decision["job_id"]);
     teller.say(format!("submitted: {job}"));
-    let again = retrain(world, teller, &[0, 99])?;
+    let again = retrain(world, teller, &[0])?;
+    expect(&again, "outcome", "adopted")?;
+    expect(&again, "job_id", &job)?;
     teller.say(format!("asked again, it starts nothing: {}", word(&again["outcome"])));
     Ok(job)
 }
@@ -408,8 +410,12 @@ fn switch(world: &World, teller: &mut Teller) -> Result<Counted, String> {
         counted.failed,
         versions.join(", ")
     ));
-    if counted.failed > 0 {
-        return Err(format!("{} requests failed during the switch", counted.failed));
+    if counted.failed > 0 || counted.by_version.len() != 2 {
+        let versions = counted.by_version.len();
+        return Err(format!(
+            "{} requests failed during the switch, and {versions} versions answered",
+            counted.failed
+        ));
     }
     Ok(counted)
 }

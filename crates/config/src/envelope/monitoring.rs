@@ -43,7 +43,7 @@ pub struct MonitoringConfig {
     /// window that ended so much earlier. 0: labels are expected within the window.
     #[serde(default)]
     pub label_delay_hours: u32,
-    /// So many windows in a row that could not be judged are an alert.
+    /// So many windows in a row that could not be judged are an alert: 1 to 10,000.
     #[serde(default = "three")]
     pub max_blind_windows: u32,
     /// What is measured.
@@ -90,8 +90,8 @@ impl Envelope for MonitoringConfig {
             problems,
         );
         check_range("label_delay_hours", self.label_delay_hours.into(), [0.0, 8784.0], problems);
-        if self.max_blind_windows == 0 {
-            problems.add("max_blind_windows", "must be 1 or more");
+        if !(1..=10_000).contains(&self.max_blind_windows) {
+            problems.add("max_blind_windows", "must be from 1 to 10000");
         }
     }
 }

@@ -82,7 +82,7 @@ fn predicted(classes: [&str; 2], right: usize) -> SetPredictions {
 fn comparison(fresh: Vec<mloop_platform::LabelledRow>) -> EvaluationRequest {
     let version = VersionRef { number: 1, digest: Sha256Digest::of(b"one") };
     let champion = Some(Rival { version, folder: "old".into() });
-    EvaluationRequest { challenger: "new".into(), champion, fresh }
+    EvaluationRequest { challenger: "new".into(), champion, fresh: fresh.into() }
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn evaluation_asks_both_versions_once_about_the_same_images() {
         label: "a".to_owned(),
         attributes: [].into(),
     };
-    let fresh = EvaluationSet::Fresh(vec![row.clone()]);
+    let fresh = EvaluationSet::Fresh([row.clone()].into());
     let mut evaluator = MockEvaluator::new();
     for (folder, set, right) in [
         ("new", EvaluationSet::Frozen, 450),

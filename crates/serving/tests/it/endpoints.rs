@@ -203,7 +203,13 @@ fn a_damaged_copy_fails_its_endpoint_and_a_new_put_repairs_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let one = version(folder.path(), 1);
     let server = bare(folder.path());
+    let two = version(folder.path(), 2);
     server.put("production", &one, &any());
+    server.put("staging", &two, &any());
+    // One that never served takes no other out of service.
+    let absent = (folder.path().join("nowhere"), one.1);
+    assert_eq!(server.put("absent", &absent, &any()).status, 422);
+    server.await_ping(200);
     server.stop();
     let copy = folder.path().join("state/models").join(one.1.to_string()).join(files::WEIGHTS);
     let mut bytes = std::fs::read(&copy).expect("reads");
@@ -212,10 +218,12 @@ fn a_damaged_copy_fails_its_endpoint_and_a_new_put_repairs_it() {
 
     let server = start(Settings { state: Some(folder.path().join("state")), ..settings() });
     eventually("failed", || server.endpoint("production")["state"] == "failed");
+    assert_eq!(serves(&server, "staging"), Some(two.1));
     server.await_ping(503);
+    assert!(server.get("/ping").text().contains("`production`"), "it says which");
     // A change elsewhere must not make the server forget what it could not load.
-    let two = version(folder.path(), 2);
-    assert_eq!(server.put("staging", &two, &any()).status, 200);
+    let three = version(folder.path(), 3);
+    assert_eq!(server.put("staging", &three, &any()).status, 200);
     assert!(kept(folder.path()).contains(&one.1.to_string()));
     assert_eq!(server.put("production", &one, &json!({"digest": one.1})).status, 200);
     assert_eq!(serves(&server, "production"), Some(one.1));

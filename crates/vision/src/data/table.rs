@@ -72,9 +72,11 @@ fn record(row: Row) -> Result<RowParts, String> {
             (_, Field::Null) => {}
             ("image", field) => image = image_bytes(field),
             ("label", field) => label = label_of(field),
-            ("id", Field::Str(text)) => id = Some(text),
-            (_, Field::Str(text)) => drop(attributes.insert(name, text)),
-            _ => {}
+            ("id", field) => id = Some(text_of(&name, field)?),
+            (_, field) => {
+                let text = text_of(&name, field)?;
+                attributes.insert(name, text);
+            }
         }
     }
     let image = image.ok_or("`image` holds no bytes")?;
@@ -90,6 +92,25 @@ fn image_bytes(field: Field) -> Option<Vec<u8>> {
             image_bytes(bytes.1)
         }
         _ => None,
+    }
+}
+
+/// The text of an id or attribute. Numbers with a fraction name no group, and bytes may be anything.
+fn text_of(name: &str, field: Field) -> Result<String, String> {
+    match field {
+        Field::Str(text) => Ok(text),
+        Field::Bool(is) => Ok(is.to_string()),
+        Field::Byte(_)
+        | Field::Short(_)
+        | Field::Int(_)
+        | Field::Long(_)
+        | Field::UByte(_)
+        | Field::UShort(_)
+        | Field::UInt(_)
+        | Field::ULong(_) => Ok(field.to_string()),
+        _ => Err(format!(
+            "`{name}` is neither a string nor a whole number nor a boolean; ids and attributes must be"
+        )),
     }
 }
 
@@ -181,4 +202,25 @@ fn schema(attributes: &[&str]) -> Result<Type, ParquetError> {
         columns.push(column(name, true)?);
     }
     Type::group_type_builder("images").with_fields(columns).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_texts_whole_numbers_or_booleans() {
+        for (field, expected) in [
+            (Field::Str("north".to_owned()), Some("north")),
+            (Field::Bool(true), Some("true")),
+            (Field::Int(-7), Some("-7")),
+            (Field::ULong(u64::MAX), Some("18446744073709551615")),
+            (Field::Double(0.5), None),
+            (Field::Bytes(vec![1].into()), None),
+        ] {
+            let told = text_of("site", field.clone());
+            assert_eq!(told.as_deref().ok(), expected, "{field:?}");
+            assert!(told.is_ok() || told.is_err_and(|why| why.starts_with("`site` is neither")));
+        }
+    }
 }

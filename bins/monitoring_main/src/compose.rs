@@ -102,8 +102,6 @@ impl Parts {
 }
 
 fn settings(config: &MonitoringConfig, document: &Document) -> Settings {
-    let html = config.reporters.iter().find(|reporter| reporter.kind == "html");
-    let folder = html.and_then(|html| html.settings["folder"].as_str());
     Settings {
         subject: config.subject(),
         config_digest: Sha256Digest::of(document.value().to_string().as_bytes()),
@@ -111,6 +109,5 @@ fn settings(config: &MonitoringConfig, document: &Document) -> Settings {
         label_delay: TimeDelta::hours(config.label_delay_hours.into()),
         max_blind_windows: config.max_blind_windows,
         work: document.resolve(&config.work),
-        pages: folder.map(|folder| document.resolve(folder.as_ref())),
     }
 }

@@ -1,6 +1,6 @@
 //! Messages to a file, and to whoever reads standard error.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::disk::{blocking, failed, lock, make_folder, open_private, sync_folder
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileNotifierSettings {
-    /// The file; one JSON object a line is appended.
+    /// The file; one JSON object a line is appended. It may be moved away at any time, as logrotate does.
     path: PathBuf,
 }
 
@@ -68,12 +68,17 @@ fn could_append(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn append_once(path: &Path, notification: &Notification) -> std::io::Result<()> {
+/// A message is repeated by the next runs, if at all: among the last of the file.
+const LOOKED_AT: u64 = 1 << 20;
+
+fn append_once(path: &Path, notification: &Notification) -> io::Result<()> {
     path.parent().map_or(Ok(()), make_folder)?;
     let _held = lock(&path.with_extension("lock"))?;
     let mut file = open_private(path)?;
+    let unseen = file.metadata()?.len().saturating_sub(LOOKED_AT);
+    file.seek(SeekFrom::Start(unseen))?;
     let mut torn = false;
-    // By bytes: a line that was torn may end within a character.
+    // By bytes: a line that was torn may end within a character, and the first may begin there.
     for line in BufReader::new(&file).split(b'\n') {
         let known = serde_json::from_slice::<Notification>(&line?);
         if known.as_ref().is_ok_and(|known| known.id == notification.id) {
@@ -191,10 +196,16 @@ mod tests {
         file.write_all(b"{\"id\":\"to\xe2\x80").expect("half a line, and half a character");
         notifier.notify(&message("b")).await.expect("written");
         notifier.notify(&message("b")).await.expect("a repeat");
+        // However long the file grows.
+        let old = serde_json::to_string(&message("old")).expect("JSON") + "\n";
+        file.write_all(old.repeat(10_000).as_bytes()).expect("written");
+        notifier.notify(&message("c")).await.expect("written");
+        notifier.notify(&message("c")).await.expect("a repeat");
         let text = std::fs::read(&path).expect("there");
-        let text = String::from_utf8_lossy(&text);
+        assert!(text.len() as u64 > LOOKED_AT);
+        let text = String::from_utf8_lossy(&text).replace(&old, "");
         let read = |line: &str| serde_json::from_str::<Notification>(line).ok();
         let ids: Vec<String> = text.lines().filter_map(read).map(|message| message.id).collect();
-        assert_eq!(ids, ["a", "b"], "{text}");
+        assert_eq!(ids, ["a", "b", "c"], "{text}");
     }
 }

@@ -64,8 +64,6 @@ pub struct MonitoringConfig {
     pub max_blind_windows: u32,
     /// Folder in which references are kept between runs.
     pub work: PathBuf,
-    /// Folder in which a reporter leaves `<run id>.html`, named in the result.
-    pub pages: Option<PathBuf>,
 }
 
 /// Which window to judge.
@@ -371,8 +369,11 @@ impl MonitoringOrchestrator {
         report: MonitoringReport,
         reporter_failures: Vec<ReporterFailure>,
     ) -> MonitoringResult {
-        let page =
-            self.config.pages.as_ref().map(|folder| folder.join(format!("{}.html", report.run_id)));
+        let has_failed = |one: &dyn Reporter| {
+            reporter_failures.iter().any(|failure| failure.reporter == one.name())
+        };
+        let told = self.reporters(&report).filter(|one| !has_failed(*one));
+        let page = told.filter_map(|one| one.page(&report)).next();
         MonitoringResult {
             alerting: self.is_alerting(&report) && !report.stale,
             schema: report.schema,
@@ -383,7 +384,7 @@ impl MonitoringOrchestrator {
             window: report.window,
             label_window: report.label_window,
             blind_windows: report.blind_windows,
-            report: page.filter(|page| page.is_file()),
+            report: page,
             findings: report.findings,
             failures: report.failures,
             reporter_failures,

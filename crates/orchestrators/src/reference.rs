@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mloop_core::version::{FileEntry, files};
 use mloop_core::{Manifest, ModelVersion, Profile, ProfileSchema, Sha256Digest, Subject};
@@ -40,11 +41,29 @@ pub(crate) async fn fetched(
     work: &Path,
     wanted: Option<&[&str]>,
 ) -> Result<PathBuf, OrchestratorError> {
-    let folder = work.join("versions").join(version.version.digest.short(20));
+    let versions = work.join("versions");
+    let folder = versions.join(version.version.digest.short(20));
     if !is_intact(&folder, &version.version.digest, wanted) {
         registry.fetch(version, &folder).await?;
+        sweep(&versions, &folder);
     }
     Ok(folder)
+}
+
+/// Versions that were fetched longer ago, and are not the one at hand, no longer serve anywhere as a
+/// rule; one that does is fetched again.
+const UNUSED: Duration = Duration::from_secs(35 * 24 * 3600);
+
+/// Removes versions that were fetched long ago; what cannot be removed hinders nobody.
+fn sweep(versions: &Path, kept: &Path) {
+    let entries = std::fs::read_dir(versions).into_iter().flatten().flatten();
+    for folder in entries.map(|entry| entry.path()).filter(|path| path != kept) {
+        let fetched = std::fs::metadata(&folder).and_then(|metadata| metadata.modified());
+        let is_old = fetched.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > UNUSED));
+        if is_old && std::fs::remove_dir_all(&folder).is_ok() {
+            tracing::info!(folder = %folder.display(), "removed a version fetched long ago");
+        }
+    }
 }
 
 /// Whether files lie in a folder with the bytes that the version's manifest names.
@@ -121,6 +140,22 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_fetched_long_ago_are_removed() {
+        let work = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| work.path().join(name);
+        for (name, days) in [("current", 100), ("old", 36), ("recent", 34)] {
+            std::fs::create_dir(path(name)).expect("made");
+            std::fs::write(path(name).join(files::WEIGHTS), "weights").expect("written");
+            let folder = std::fs::File::open(path(name)).expect("there");
+            let now = folder.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+            folder.set_modified(now - Duration::from_secs(days * 24 * 3600)).expect("set");
+        }
+        sweep(work.path(), &path("current"));
+        let left = ["current", "old", "recent"].map(|name| path(name).exists());
+        assert_eq!(left, [true, false, true]);
+    }
 
     #[test]
     fn what_a_killed_fetch_left_is_removed() {

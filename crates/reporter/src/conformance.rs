@@ -25,6 +25,8 @@ pub async fn check_reporter<F: Future<Output = usize>>(
     reporter.report(&report).await.expect("a report is taken");
     let once = records().await;
     assert!(once > 0, "a report leaves something at its receiver");
+    let page = reporter.page(&report);
+    assert!(page.is_none_or(|page| page.is_file()), "the page that it names is there");
     reporter.probe().await.expect("a receiver that works passes a look");
     assert_eq!(records().await, once, "a look changes nothing");
     reporter.report(&report).await.expect("a repeat is allowed");

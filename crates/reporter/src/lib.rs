@@ -5,6 +5,7 @@ pub mod conformance;
 #[cfg(feature = "testing")]
 mod fake;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -77,6 +78,12 @@ pub trait Reporter: Send + Sync {
     fn messages(&self, report: &MonitoringReport) -> Vec<Message> {
         let _ = report;
         vec![]
+    }
+
+    /// The page that [`Reporter::report`] leaves for people to open; none for reporters that leave none.
+    fn page(&self, report: &MonitoringReport) -> Option<PathBuf> {
+        let _ = report;
+        None
     }
 
     /// Looks whether reports could be handed on, where that can be told without one; then true.

@@ -53,9 +53,18 @@ impl Reporter for HtmlReporter {
         probe(&self.folder)
     }
 
+    fn page(&self, report: &MonitoringReport) -> Option<PathBuf> {
+        Some(self.path(report))
+    }
+
     async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
-        let path = self.folder.join(format!("{}.html", report.run_id));
-        write_atomically(&path, page(report).as_bytes())
+        write_atomically(&self.path(report), page(report).as_bytes())
+    }
+}
+
+impl HtmlReporter {
+    fn path(&self, report: &MonitoringReport) -> PathBuf {
+        self.folder.join(format!("{}.html", report.run_id))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Bad input: one clear message that names the place and what to do, the documented exit code, and
 //! nothing half-written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use chrono::TimeDelta;
 use mloop_core::version::files;
 use mloop_testkit::camera::Camera;
 use mloop_testkit::images;
@@ -110,8 +111,8 @@ const MISTAKES: [Mistake<'_>; 32] = [
     (
         "unknown key",
         TRAINING,
-        "learning_rate: 0.002",
-        "learnin_rate: 0.002",
+        "learning_rate: 0.01",
+        "learnin_rate: 0.01",
         &[
             "trainer.settings.training.optimizer.learnin_rate: unknown key; did you mean learning_rate?",
         ],
@@ -119,7 +120,7 @@ const MISTAKES: [Mistake<'_>; 32] = [
     (
         "wrong type",
         TRAINING,
-        "learning_rate: 0.002",
+        "learning_rate: 0.01",
         "learning_rate: fast",
         &[
             "trainer.settings.training.optimizer.learning_rate: wrong type: string \"fast\", expected a number",
@@ -342,6 +343,8 @@ fn a_half_line_is_counted_and_the_window_judged() {
     let monitored = monitor_hour(&world, hour);
     ended_with(&monitored, 0);
     assert_eq!(monitored.last["window"]["rows"], 199, "{}", monitored.last);
+    let place = monitored.stderr.lines().find(|line| line.contains(".jsonl:8 is left out: "));
+    assert!(place.is_some_and(|line| line.contains(" at column ")), "{}", monitored.stderr);
     let findings = monitored.last["findings"].as_array().expect("findings");
     // Labels are another matter: none came for this hour.
     let judged: Vec<&Value> = findings.iter().filter(|one| one["monitor"] == "drift").collect();
@@ -349,6 +352,20 @@ fn a_half_line_is_counted_and_the_window_judged() {
     let quality = findings.iter().find(|one| one["check"].to_string().contains("quarantine"));
     let share = quality.expect("a finding")["value"].as_f64().expect("a number");
     assert!((share - 1.0 / 200.0).abs() < 1e-9, "{quality:?}");
+}
+
+#[test]
+fn a_window_without_traffic_is_judged_and_is_not_fine() {
+    let (mut world, _base) = first_version();
+    world.traffic(Camera::Good, 60).expect("traffic");
+    let monitored = monitor_hour(&world, next_hour() + TimeDelta::hours(5));
+    ended_with(&monitored, 0);
+    assert_eq!(monitored.last["outcome"], "insufficient_data", "{}", monitored.last);
+    assert_eq!(monitored.last["window"]["rows"], 0, "{}", monitored.last);
+    let findings = monitored.last["findings"].as_array().expect("findings");
+    let drift: Vec<&Value> = findings.iter().filter(|one| one["monitor"] == "drift").collect();
+    assert!(drift.len() > 5, "{findings:?}");
+    assert!(drift.iter().all(|one| one["status"] == "insufficient_data"), "{drift:?}");
 }
 
 #[test]
@@ -361,10 +378,15 @@ fn a_reference_of_another_model_is_refused() {
         assert_ne!(other, text);
         *reference = other.into_bytes();
     });
+    let before = snapshot(&world);
     let message = refused(&run(&world, &[&MONITOR[..], &["--version", "2"]].concat()), 20);
     for part in ["`shoes`", "`fashion`", "fashion v2"] {
         assert!(message.contains(part), "{message}");
     }
+    // The version's files were fetched, and nothing else came of it.
+    let changed = changed(&before, &snapshot(&world));
+    let is_copy = |path: &PathBuf| path.to_string_lossy().contains("var/monitoring/versions/");
+    assert!(changed.iter().all(is_copy), "{changed:?}");
 }
 
 #[test]
@@ -405,11 +427,15 @@ fn unreadable_images_are_counted_and_too_many_refused() {
     let from = "{format: parquet, path: ../data/train.parquet}";
     edit(&world, TRAINING, from, "{format: folder, path: ../data/files}");
     let before = versions(world.folder());
+    let written = snapshot(&world);
     let message = refused(&train_on_files(&world, 48), 20);
     for part in ["data/files", "48", "480"] {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert_eq!(versions(world.folder()), before);
+    let left = changed(&written, &snapshot(&world));
+    let is_picture = |path: &PathBuf| path.to_string_lossy().contains("data/files/");
+    assert!(left.iter().all(is_picture), "{left:?}");
     let trained = train_on_files(&world, 1);
     ended_with(&trained, 0);
     assert_eq!(trained.last["images"], json!({"given": 480, "left_out": 1}), "{}", trained.last);

@@ -9,4 +9,6 @@ mod late_labels;
 mod loop_turns;
 mod notifiers;
 mod postgres;
+mod terminal;
+mod tour;
 mod world;

@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use mloop_core::{Clock as _, EndpointName, Sha256Digest, SystemClock};
 use mloop_deployer::EndpointClient;
 use mloop_testkit::camera::Camera;
 use mloop_testkit::images::{self, Labelled};
 use mloop_testkit::program::{Finished, Program};
 use mloop_testkit::server::ModelServer;
+use mloop_testkit::small::wait_for_second;
 use mloop_testkit::traffic::{Counted, Sender, write_labels};
 use serde_json::Value;
 
@@ -176,16 +177,6 @@ pub(crate) fn pool(
     // mixed by their digests, they come as they would in life, and the same in every run.
     traffic.sort_by_cached_key(|image| Sha256Digest::of(image.pixels.data()));
     Ok((slice, traffic))
-}
-
-/// Waits until a second begins, and gives it.
-fn wait_for_second() -> DateTime<Utc> {
-    let now = SystemClock.now();
-    let into = i64::from(now.timestamp_subsec_nanos());
-    let left = TimeDelta::nanoseconds(1_000_000_000 - into);
-    std::thread::sleep(left.to_std().unwrap_or_default());
-    let second = now + left;
-    second - TimeDelta::nanoseconds(i64::from(second.timestamp_subsec_nanos()))
 }
 
 /// A moment as the binaries take it.

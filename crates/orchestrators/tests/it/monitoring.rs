@@ -1,5 +1,6 @@
 //! Monitoring with mocked monitors and reporters: who looks, and who is told.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -160,7 +161,6 @@ pub(crate) fn config(world: &World, label_delay: TimeDelta) -> MonitoringConfig 
         label_delay,
         max_blind_windows: 3,
         work: world.folder.path().join("monitoring"),
-        pages: None,
     }
 }
 
@@ -187,13 +187,15 @@ fn fails(name: &str) -> Box<dyn Monitor> {
     Box::new(mock)
 }
 
-/// A reporter that must be called so often.
+/// A reporter that must be called so often, and leaves a page called like itself.
 pub(crate) fn reporter(name: &str, when: When, times: usize) -> Box<dyn Reporter> {
     let mut mock = MockReporter::new();
     mock.expect_name().return_const(name.to_owned());
     mock.expect_when().return_const(when);
     mock.expect_messages().times(times).returning(|_| vec![]);
     mock.expect_report().times(times).returning(|_| Ok(()));
+    let page = PathBuf::from(name);
+    mock.expect_page().times(0..=times).returning(move |_| Some(page.clone()));
     Box::new(mock)
 }
 
@@ -237,6 +239,8 @@ async fn an_alert_goes_to_the_alert_reporter_and_no_alert_to_the_other() {
         let result = run(&flow(&world, vec![finds("drift", status)], reporters), &hour(1)).await;
         assert_eq!(result.alerting, alert == 1, "{status:?}");
         assert_eq!(result.reporter_failures, []);
+        let first = if alert == 1 { "alert" } else { "prometheus" };
+        assert_eq!(result.report, Some(first.into()), "the page of the first that was called");
     }
 }
 
@@ -247,6 +251,7 @@ async fn a_failed_reporter_hides_neither_the_verdict_nor_the_others() {
     broken.expect_name().return_const("broken".to_owned());
     broken.expect_when().return_const(When::Always);
     broken.expect_messages().once().returning(|_| vec![]);
+    broken.expect_page().never();
     broken.expect_report().once().returning(|_| {
         Err(ReporterError::Refused { doing: "reporting".to_owned(), cause: "no".into() })
     });
@@ -257,6 +262,7 @@ async fn a_failed_reporter_hides_neither_the_verdict_nor_the_others() {
     assert_eq!(result.outcome, MonitoringOutcome::Alert);
     assert_eq!(result.reporter_failures.len(), 1);
     assert_eq!(result.reporter_failures[0].reporter, "broken");
+    assert_eq!(result.report, Some("next".into()), "the page of one that was left");
     assert_eq!(runs(&world).await, 1);
 }
 
@@ -268,6 +274,7 @@ async fn the_run_is_recorded_before_anybody_is_told() {
     mock.expect_name().return_const("late".to_owned());
     mock.expect_when().return_const(When::Always);
     mock.expect_messages().once().returning(|_| vec![]);
+    mock.expect_page().return_const(None);
     mock.expect_report().once().returning(move |report| {
         let recorded = futures_now(ledger.run(&report.run_id));
         assert!(recorded.is_some(), "told before it was recorded");

@@ -8,7 +8,8 @@ use mloop_cli::{Exit, Failure, Outcome, Stop, this_run_is};
 use mloop_config::{ConfigError, Document, MonitoringConfig, secrets};
 use mloop_core::Sha256Digest;
 use mloop_orchestrators::{
-    MonitoringConfig as Settings, MonitoringDeps, MonitoringOrchestrator, MonitoringRequest,
+    FalseAlarmBudget, MonitoringConfig as Settings, MonitoringDeps, MonitoringOrchestrator,
+    MonitoringRequest,
 };
 use mloop_platform::{Ledger, PlatformDeps, Sources};
 use mloop_reporter::ReporterDeps;
@@ -108,6 +109,10 @@ fn settings(config: &MonitoringConfig, document: &Document) -> Settings {
         stale_after: Some(TimeDelta::hours(config.stale_after_hours.into())),
         label_delay: TimeDelta::hours(config.label_delay_hours.into()),
         max_blind_windows: config.max_blind_windows,
+        false_alarms: config.false_alarms_per_month.map(|per_month| FalseAlarmBudget {
+            per_month,
+            windows_per_month: config.windows_per_month,
+        }),
         work: document.resolve(&config.work),
     }
 }

@@ -15,4 +15,14 @@ pub struct Evidence {
     pub current: Profile,
     /// Latencies of the window, from wherever they are measured.
     pub latency: LatencyHistogram,
+    /// How sure each check must be for false alarms to stay within their budget; none: nobody set one.
+    pub confidence: Option<f64>,
+}
+
+impl Evidence {
+    /// The confidence of a monitor's intervals: its `own`, or what the budget asks for where that is more.
+    #[must_use]
+    pub fn confidence(&self, own: f64) -> f64 {
+        self.confidence.map_or(own, |asked| asked.max(own))
+    }
 }

@@ -101,6 +101,7 @@ pub fn unchanged(
         reference: profile.clone(),
         latency: profile.latency.clone(),
         current: profile,
+        confidence: None,
     }
 }
 

@@ -96,6 +96,14 @@ impl Monitor for DataQualityMonitor {
     }
 
     async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+        let confidence = evidence.confidence(self.settings.confidence);
+        let settings = DataQualityConfig { confidence, ..self.settings.clone() };
+        Self { name: self.name.clone(), settings }.findings(evidence)
+    }
+}
+
+impl DataQualityMonitor {
+    fn findings(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
         comparable(evidence)?;
         let (window, settings) = (&evidence.current, &self.settings);
         let read = window.rows + window.other_version + window.mixed;
@@ -113,9 +121,7 @@ impl Monitor for DataQualityMonitor {
         }
         Ok(findings)
     }
-}
 
-impl DataQualityMonitor {
     fn share(&self, check: &str, events: u64, trials: u64, limit: f64) -> Finding {
         let about = About { monitor: &self.name, check, method: "share", ..About::default() };
         let bound = Bound::AtMost(limit);

@@ -155,6 +155,14 @@ impl Monitor for DriftMonitor {
     }
 
     async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+        let confidence = evidence.confidence(self.settings.confidence);
+        let settings = DriftConfig { confidence, ..self.settings.clone() };
+        Self { name: self.name.clone(), settings }.findings(evidence)
+    }
+}
+
+impl DriftMonitor {
+    fn findings(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
         comparable(evidence)?;
         let known = || evidence.schema.columns.iter().map(|column| column.name.clone()).collect();
         let find = |name: &String| {
@@ -173,9 +181,7 @@ impl Monitor for DriftMonitor {
         };
         Ok(wanted.into_iter().map(|column| self.column(evidence, column)).collect())
     }
-}
 
-impl DriftMonitor {
     fn column(&self, evidence: &Evidence, column: &ColumnSchema) -> Finding {
         let (settings, name) = (&self.settings, column.name.as_str());
         let method = match column.kind {

@@ -89,6 +89,14 @@ impl Monitor for FairnessMonitor {
     }
 
     async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+        let confidence = evidence.confidence(self.settings.confidence);
+        let settings = FairnessConfig { confidence, ..self.settings.clone() };
+        Self { name: self.name.clone(), settings }.findings(evidence)
+    }
+}
+
+impl FairnessMonitor {
+    fn findings(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
         comparable(evidence)?;
         let positive = self.positive(evidence)?;
         let mut findings = vec![];
@@ -99,9 +107,7 @@ impl Monitor for FairnessMonitor {
         }
         Ok(findings)
     }
-}
 
-impl FairnessMonitor {
     fn positive(&self, evidence: &Evidence) -> Result<Vec<usize>, MonitorError> {
         let index = |class: &String| {
             evidence.schema.class_index(class).ok_or_else(|| MonitorError::NotInSchema {

@@ -99,6 +99,14 @@ impl Monitor for LatencyMonitor {
     }
 
     async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+        let confidence = evidence.confidence(self.settings.confidence);
+        let settings = LatencyConfig { confidence, ..self.settings.clone() };
+        Self { name: self.name.clone(), settings }.findings(evidence)
+    }
+}
+
+impl LatencyMonitor {
+    fn findings(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
         let latency = &evidence.latency;
         let percentiles = self.settings.percentiles();
         let mut findings: Vec<Finding> = percentiles
@@ -110,9 +118,7 @@ impl Monitor for LatencyMonitor {
         }
         Ok(findings)
     }
-}
 
-impl LatencyMonitor {
     fn about(&self, method: &'static str) -> About<'_> {
         About { monitor: &self.name, check: "latency", method, ..About::default() }
     }

@@ -136,6 +136,14 @@ impl Monitor for PerformanceMonitor {
     }
 
     async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+        let confidence = evidence.confidence(self.settings.confidence);
+        let settings = PerformanceConfig { confidence, ..self.settings.clone() };
+        Self { name: self.name.clone(), settings }.findings(evidence)
+    }
+}
+
+impl PerformanceMonitor {
+    fn findings(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
         comparable(evidence)?;
         if evidence.current.overall.labelled_rows() == 0 && !self.settings.require_labels {
             return Ok(vec![]);
@@ -150,9 +158,7 @@ impl Monitor for PerformanceMonitor {
         }
         Ok(findings)
     }
-}
 
-impl PerformanceMonitor {
     fn against_limit(&self, evidence: &Evidence, metric: Metric, limit: f64) -> Finding {
         let bound = match metric {
             Metric::Ece => Bound::AtMost(limit),

@@ -27,6 +27,7 @@ mod ending;
 mod endpoint;
 mod error;
 mod evaluation;
+mod false_alarms;
 pub mod gate;
 mod journey;
 mod lease;
@@ -54,6 +55,7 @@ pub use deployment_result::{DEPLOYMENT_FORMAT, DeploymentOutcome, DeploymentResu
 pub use deployment_status::{DeploymentStatus, Standing};
 pub use error::OrchestratorError;
 pub use evaluation::{Evaluation, EvaluationOrchestrator, EvaluationRequest, Rival};
+pub use false_alarms::FalseAlarmBudget;
 pub use lease::LeaseConfig;
 pub use mloop_core::exit_class::{Classified, ExitClass};
 pub use monitoring::{

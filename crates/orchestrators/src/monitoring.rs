@@ -22,6 +22,7 @@ use mloop_reporter::Reporter;
 use serde::Serialize;
 
 use crate::OrchestratorError;
+use crate::false_alarms::FalseAlarmBudget;
 use crate::reference::{self, LoadedReference};
 use crate::served::{Served, served};
 
@@ -62,6 +63,8 @@ pub struct MonitoringConfig {
     pub label_delay: TimeDelta,
     /// So many windows in a row that could not be judged are an alert; 0: never.
     pub max_blind_windows: u32,
+    /// How many false alarms are allowed; none: each monitor is as sure as its own settings say.
+    pub false_alarms: Option<FalseAlarmBudget>,
     /// Folder in which references are kept between runs.
     pub work: PathBuf,
 }
@@ -248,13 +251,19 @@ impl MonitoringOrchestrator {
         let (profile, label_window) =
             (counted.window.digest(), counted.labels.as_ref().map(|labels| labels.window));
         let run_id = self.run_of(&version.version, window);
-        let evidence = Evidence {
+        let mut evidence = Evidence {
             schema: reference.schema,
             reference: reference.profile,
             latency: self.latency(&counted.window, version.version).await?,
             current: counted.with_labels(),
+            confidence: None,
         };
-        let (findings, failures) = look(&self.deps.monitors, &evidence).await;
+        let (mut findings, mut failures) = look(&self.deps.monitors, &evidence).await;
+        if let Some(budget) = self.config.false_alarms {
+            // How many share the budget shows once they have looked; a look is arithmetic.
+            evidence.confidence = budget.confidence(&findings)?;
+            (findings, failures) = look(&self.deps.monitors, &evidence).await;
+        }
         let outcome = MonitoringOutcome::of(&findings, &failures);
         let blind_windows = match outcome {
             MonitoringOutcome::InsufficientData => {

@@ -85,8 +85,16 @@ fn the_tour_goes_as_the_readme_says() {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .map(|line| line["outcome"].as_str().unwrap_or_default().to_owned())
         .collect();
-    let expected =
-        ["blessed", "switched", "alert", "cannot_tell", "alert", "dry_run", "consistent"];
+    let expected = [
+        "blessed",
+        "switched",
+        "alert",
+        "cannot_tell",
+        "alert",
+        "dry_run",
+        "consistent",
+        "drained",
+    ];
     assert_eq!(outcomes, expected, "{told}");
     assert!(told.contains(r#""would":{"submit_attempt":1}"#), "a job, the next time: {told}");
     let pages = std::fs::read_dir(folder.path().join("var/reports")).expect("pages").count();

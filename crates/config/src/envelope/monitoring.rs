@@ -46,6 +46,14 @@ pub struct MonitoringConfig {
     /// So many windows in a row that could not be judged are an alert: 1 to 10,000.
     #[serde(default = "three")]
     pub max_blind_windows: u32,
+    /// False alarms that may be expected in a month, over all checks of all monitors, above 0 and at most
+    /// 1000: the fewer, the surer each check must be, and the larger a change before it is told. Left out,
+    /// each monitor is as sure as its own `confidence` says.
+    #[serde(default)]
+    pub false_alarms_per_month: Option<f64>,
+    /// Windows that are judged in a month, 1 to 100,000: 720 of an hour.
+    #[serde(default = "hourly")]
+    pub windows_per_month: f64,
     /// What is measured.
     pub monitors: Vec<Component>,
     /// Whom the report goes to, each with its own `when`.
@@ -57,6 +65,10 @@ pub struct MonitoringConfig {
 
 fn window() -> Component {
     Component { kind: "window".to_owned(), name: None, settings: Value::Null }
+}
+
+fn hourly() -> f64 {
+    720.0
 }
 
 fn two_days() -> u32 {
@@ -90,6 +102,10 @@ impl Envelope for MonitoringConfig {
             problems,
         );
         check_range("label_delay_hours", self.label_delay_hours.into(), [0.0, 8784.0], problems);
+        check_range("windows_per_month", self.windows_per_month, [1.0, 100_000.0], problems);
+        if self.false_alarms_per_month.is_some_and(|alarms| !(alarms > 0.0 && alarms <= 1000.0)) {
+            problems.add("false_alarms_per_month", "must be above 0 and at most 1000");
+        }
         if !(1..=10_000).contains(&self.max_blind_windows) {
             problems.add("max_blind_windows", "must be from 1 to 10000");
         }

@@ -14,8 +14,8 @@ use mloop_core::{
 };
 use mloop_monitor::{MockMonitor, Monitor, MonitorError};
 use mloop_orchestrators::{
-    Classified, ExitClass, MonitoringConfig, MonitoringDeps, MonitoringOrchestrator,
-    MonitoringRequest, MonitoringResult,
+    Classified, ExitClass, FalseAlarmBudget, MonitoringConfig, MonitoringDeps,
+    MonitoringOrchestrator, MonitoringRequest, MonitoringResult,
 };
 use mloop_platform::conformance::samples;
 use mloop_platform::fakes::CountedLatency;
@@ -160,6 +160,7 @@ pub(crate) fn config(world: &World, label_delay: TimeDelta) -> MonitoringConfig 
         stale_after: Some(TimeDelta::hours(48)),
         label_delay,
         max_blind_windows: 3,
+        false_alarms: None,
         work: world.folder.path().join("monitoring"),
     }
 }
@@ -223,6 +224,28 @@ async fn all_monitors_look_even_when_one_fails() {
     assert_eq!(result.failures[0].monitor, "second");
     assert!(result.failures[0].error.contains("down"), "{:?}", result.failures);
     assert_eq!((result.outcome, result.alerting), (MonitoringOutcome::Alert, true));
+}
+
+#[tokio::test]
+async fn with_a_budget_of_false_alarms_all_look_once_more_and_are_surer() {
+    let world = world().await;
+    let mut order = mockall::Sequence::new();
+    let mut mock = MockMonitor::new();
+    mock.expect_name().return_const("drift".to_owned());
+    let month = FalseAlarmBudget { per_month: 1.0, windows_per_month: 720.0 };
+    for (asked, status) in [(None, Status::Drifted), (Some(1.0 - 1.0 / 720.0), Status::Ok)] {
+        let found: Vec<Finding> = ["a", "b"].map(|check| finding(check, status)).to_vec();
+        mock.expect_check()
+            .once()
+            .in_sequence(&mut order)
+            .withf(move |evidence| evidence.confidence == asked)
+            .returning(move |_| Ok(found.clone()));
+    }
+    let deps = deps(&world, vec![Box::new(mock)], vec![]);
+    let config =
+        MonitoringConfig { false_alarms: Some(month), ..config(&world, TimeDelta::zero()) };
+    let result = run(&MonitoringOrchestrator::new(deps, config), &hour(1)).await;
+    assert_eq!((result.outcome, result.findings.len()), (MonitoringOutcome::Ok, 2));
 }
 
 #[tokio::test]

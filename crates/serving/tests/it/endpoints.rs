@@ -207,7 +207,7 @@ fn a_damaged_copy_fails_its_endpoint_and_a_new_put_repairs_it() {
     server.put("production", &one, &any());
     server.put("staging", &two, &any());
     // One that never served takes no other out of service.
-    let absent = (folder.path().join("nowhere"), one.1);
+    let absent = (folder.path().join("nowhere"), Sha256Digest::of(b"nowhere"));
     assert_eq!(server.put("absent", &absent, &any()).status, 422);
     server.await_ping(200);
     server.stop();

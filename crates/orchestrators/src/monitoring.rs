@@ -50,7 +50,7 @@ pub struct MonitoringDeps {
 }
 
 /// What monitoring is set to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MonitoringConfig {
     /// Model and target.
     pub subject: Subject,

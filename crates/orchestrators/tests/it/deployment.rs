@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mloop_core::deployment::DeploymentVerdict as Verdict;
+use mloop_core::run::RunKind;
 use mloop_core::version::{aliases, files};
 use mloop_core::{EndpointName, Sha256Digest};
 use mloop_deployer::{Answer, Fault, InMemoryEndpoints, Invocation};
@@ -11,7 +12,7 @@ use mloop_orchestrators::{
     Classified, DeploymentOrchestrator, DeploymentOutcome as Outcome, DeploymentRequest,
     DeploymentResult, ExitClass, Task,
 };
-use mloop_platform::{Journal, Leases, ModelRegistry};
+use mloop_platform::{Journal, Leases, ModelRegistry, RunQuery};
 
 use crate::platform::Changed;
 use crate::world::{World, golden_line, production, staging, subject};
@@ -229,6 +230,36 @@ async fn ten_scheduled_runs_after_a_rollback_change_nothing() {
     let result = world.deployment("host-1").run(&again).await.expect("again");
     assert_eq!(result.outcome, Outcome::Switched);
     assert_eq!(world.verdicts().await[2], (2, 2, Some(Verdict::Switched)));
+}
+
+#[tokio::test]
+async fn a_verdict_is_told_once_however_many_idle_runs_follow() {
+    for verdict in [Outcome::Switched, Outcome::SmokeFailed, Outcome::RolledBack] {
+        let world = ready(InMemoryEndpoints::new()).await;
+        let flow = world.deployment("host-1");
+        let told = match verdict {
+            Outcome::SmokeFailed => answering(&world, takes_all).run(&NEWEST).await,
+            Outcome::RolledBack => {
+                flow.run(&NEWEST).await.expect("switched");
+                flow.rollback(&NEWEST).await
+            }
+            _ => flow.run(&NEWEST).await,
+        };
+        assert_eq!(told.expect("a result").outcome, verdict);
+        // Half-hourly, these are three weeks.
+        for _ in 0..1008 {
+            world.hours_pass(1);
+            assert_eq!(run(&world).await.outcome, Outcome::NothingToDeploy, "{verdict:?}");
+        }
+        let two = DeploymentRequest { version: Some(2), ..NEWEST };
+        assert_eq!(flow.run(&two).await.expect("told to who asks").outcome, verdict);
+        let (kind, subject) = (RunKind::Deployment, subject());
+        let query = RunQuery { kind, subject, since: None, limit: 2000 };
+        let runs = world.ledger.runs(&query).await.expect("runs");
+        let records = runs.iter().filter(|one| one.outcome == verdict.as_str()).count();
+        let of_first = usize::from(verdict == Outcome::Switched);
+        assert_eq!(records, 1 + of_first, "{verdict:?}: records of it");
+    }
 }
 
 #[tokio::test]

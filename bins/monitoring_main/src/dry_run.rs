@@ -39,6 +39,10 @@ impl Journal for ReadOnly<dyn Journal> {
         self.0.runs(query).await
     }
 
+    async fn was_told(&self, id: &DeploymentId, outcome: &str) -> Result<bool, PlatformError> {
+        self.0.was_told(id, outcome).await
+    }
+
     async fn save_episode(&self, _lease: &Lease, _episode: &Episode) -> Result<(), PlatformError> {
         Ok(())
     }

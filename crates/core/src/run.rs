@@ -60,6 +60,12 @@ impl RunRecord {
         self.body["stale"] == true
     }
 
+    /// The deployment that a run of `deployment_main` was about: `deployment` in the body.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&str> {
+        self.body["deployment"].as_str().filter(|_| self.kind == RunKind::Deployment)
+    }
+
     /// Whether two records of one run differ in nothing but when they were made.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {

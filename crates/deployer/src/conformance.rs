@@ -6,7 +6,7 @@ use std::time::Duration;
 use mloop_core::deployment::{EndpointDescription, EndpointState};
 use mloop_core::{EndpointName, ModelVersion, Sha256Digest};
 
-use crate::{DeployError, DeployRequest, Deployer, Endpoints, Invocation, SwitchRequest};
+use crate::{DeployError, DeployRequest, Endpoints, Invocation, SwitchRequest};
 
 /// A version with its files, for the suite.
 #[derive(Debug, Clone)]
@@ -31,41 +31,43 @@ pub async fn check_deployer(
     patience: Duration,
 ) {
     let deployer = platform.deployer.as_ref();
+    let look = Look { platform, sound, patience };
     let absent = deployer.describe(staging).await.expect("a missing endpoint is described");
     assert_eq!(absent, None, "an endpoint that does not exist is none, not an error");
 
     let stage = deploy(staging, first);
     deployer.deploy_model(&stage).await.expect("a first deployment");
     deployer.deploy_model(&stage).await.expect("a repeated deployment is adopted");
-    settled(deployer, staging, first.version.version.digest, patience).await;
+    look.settled(staging, first, "a deployment comes up").await;
 
     let to_first = switch(production, first, None);
     deployer.switch_to_production(&to_first).await.expect("a first switch");
     deployer.switch_to_production(&to_first).await.expect("a repeated switch is adopted");
-    settled(deployer, production, first.version.version.digest, patience).await;
-    answers_with(platform, production, sound, first.version.version.digest).await;
+    look.settled(production, first, "a first switch makes production").await;
+    look.answered(production, first, "the first version answers").await;
 
     let stranger = switch(production, second, Some(Sha256Digest::of(b"somebody else's")));
     let refusal = deployer.switch_to_production(&stranger).await.expect_err("a stranger's version");
-    assert!(matches!(refusal, DeployError::Conflict { .. }), "{refusal:?}");
-    answers_with(platform, production, sound, first.version.version.digest).await;
+    assert!(matches!(refusal, DeployError::Conflict { .. }), "not a conflict: {refusal:?}");
+    look.answered(production, first, "a refused switch changes nothing").await;
 
     let to_second = switch(production, second, Some(first.version.version.digest));
     deployer.switch_to_production(&to_second).await.expect("a second switch");
-    settled(deployer, production, second.version.version.digest, patience).await;
-    answers_with(platform, production, sound, second.version.version.digest).await;
-    answers_with(platform, staging, sound, first.version.version.digest).await;
+    look.settled(production, second, "a second switch takes place").await;
+    look.answered(production, second, "a switch takes all traffic").await;
+    look.answered(staging, first, "a switch leaves staging alone").await;
 
     let back = switch(production, first, Some(second.version.version.digest));
     deployer.rollback(&back).await.expect("a rollback");
-    deployer.rollback(&back).await.expect("a repeated rollback");
-    settled(deployer, production, first.version.version.digest, patience).await;
-    answers_with(platform, production, sound, first.version.version.digest).await;
+    deployer.rollback(&back).await.expect("a repeated rollback is adopted");
+    look.settled(production, first, "a rollback takes place").await;
+    look.answered(production, first, "a rollback takes all traffic").await;
 
     platform.janitor.remove_endpoint(staging).await.expect("staging is removed");
     platform.janitor.remove_endpoint(staging).await.expect("what is gone is fine");
     let left = platform.janitor.endpoints().await.expect("a list");
-    assert!(!left.contains(staging) && left.contains(production), "{left:?}");
+    assert!(!left.contains(staging), "what was removed is gone: {left:?}");
+    assert!(left.contains(production), "what was not removed stays: {left:?}");
 }
 
 fn deploy(endpoint: &EndpointName, candidate: &Candidate) -> DeployRequest {
@@ -82,37 +84,41 @@ fn switch(
     SwitchRequest { endpoint: endpoint.clone(), version, folder, current }
 }
 
-async fn settled(
-    deployer: &dyn Deployer,
-    endpoint: &EndpointName,
-    digest: Sha256Digest,
+/// What an endpoint is looked at with.
+struct Look<'a> {
+    platform: &'a Endpoints,
+    sound: &'a Invocation,
     patience: Duration,
-) {
-    let end = tokio::time::Instant::now() + patience;
-    loop {
-        let found = deployer.describe(endpoint).await.expect("an endpoint is described");
-        match found {
-            Some(EndpointDescription { state: EndpointState::InService, configured, .. })
-                if configured == Some(digest) =>
-            {
-                return;
-            }
-            other => assert!(tokio::time::Instant::now() < end, "{endpoint}: {other:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
-async fn answers_with(
-    platform: &Endpoints,
-    endpoint: &EndpointName,
-    sound: &Invocation,
-    digest: Sha256Digest,
-) {
-    for fresh_connection in [false, true] {
-        let invocation = Invocation { fresh_connection, ..sound.clone() };
-        let answer = platform.client.invoke(endpoint, &invocation).await.expect("an answer");
-        assert_eq!((answer.status, answer.digest), (200, Some(digest)), "{endpoint}");
+impl Look<'_> {
+    /// Waits until an endpoint is in service with a version.
+    async fn settled(&self, endpoint: &EndpointName, wanted: &Candidate, rule: &str) {
+        let end = tokio::time::Instant::now() + self.patience;
+        let wanted = Some(wanted.version.version.digest);
+        loop {
+            let found = self.platform.deployer.describe(endpoint).await;
+            match found.expect("an endpoint is described") {
+                Some(EndpointDescription {
+                    state: EndpointState::InService, configured, ..
+                }) if configured == wanted => {
+                    return;
+                }
+                other => assert!(tokio::time::Instant::now() < end, "{rule}: {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Demands answers of a version, over a connection that may be old and over a new one.
+    async fn answered(&self, endpoint: &EndpointName, wanted: &Candidate, rule: &str) {
+        let wanted = (200, Some(wanted.version.version.digest));
+        for fresh_connection in [false, true] {
+            let invocation = Invocation { fresh_connection, ..self.sound.clone() };
+            let answer = self.platform.client.invoke(endpoint, &invocation).await;
+            let answer = answer.expect("an answer");
+            assert_eq!((answer.status, answer.digest), wanted, "{rule}: {endpoint}");
+        }
     }
 }
 
@@ -134,45 +140,230 @@ pub fn sample_version(number: u64, content: &str) -> ModelVersion {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use mloop_platform::conformance::complaint;
 
     use super::*;
-    use crate::{Fault, InMemoryEndpoints};
+    use crate::{Answer, Deployer, EndpointClient, InMemoryEndpoints, Janitor};
 
-    async fn run(fake: InMemoryEndpoints) {
-        let fake = Arc::new(fake);
+    type Done = Result<(), DeployError>;
+
+    /// A rule of the contract to be broken.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Fault {
+        FailsOnMissing,
+        InventsMissing,
+        RefusesSecondDeployment,
+        NeverDeploys,
+        RefusesSecondSwitch,
+        NeverSwitches,
+        AnswersWithErrors,
+        HidesDigest,
+        ReplacesStrangers,
+        IsBusyWithStrangers,
+        ReplacesAndRefuses,
+        StopsAfterFirstSwitch,
+        KeepsOldServer,
+        SwitchesStaging,
+        RefusesSecondRollback,
+        NeverGoesBack,
+        LingersAfterRollback,
+        RefusesSecondRemoval,
+        NeverRemoves,
+        RemovesAll,
+    }
+
+    /// Endpoints that follow the contract but for one thing.
+    struct Faulty {
+        inner: InMemoryEndpoints,
+        fault: Option<Fault>,
+        /// Calls of the methods that a fault counts.
+        calls: AtomicUsize,
+        went_back: AtomicBool,
+    }
+
+    impl Faulty {
+        fn has(&self, fault: Fault) -> bool {
+            self.fault == Some(fault)
+        }
+
+        /// Fails at the second call under a fault.
+        fn once(&self, fault: Fault) -> Done {
+            let again = self.has(fault) && self.calls.fetch_add(1, Ordering::Relaxed) > 0;
+            if again { Err(refused()) } else { Ok(()) }
+        }
+
+        async fn set(&self, endpoint: &EndpointName, request: &SwitchRequest) -> Done {
+            let SwitchRequest { version, folder, .. } = request.clone();
+            let request = DeployRequest { endpoint: endpoint.clone(), version, folder };
+            self.inner.deploy_model(&request).await
+        }
+    }
+
+    fn refused() -> DeployError {
+        DeployError::Refused { doing: "trying".to_owned(), problem: "no".to_owned() }
+    }
+
+    fn name(name: &str) -> EndpointName {
+        EndpointName::new(name).expect("a name")
+    }
+
+    #[async_trait]
+    impl Deployer for Faulty {
+        async fn deploy_model(&self, request: &DeployRequest) -> Done {
+            self.once(Fault::RefusesSecondDeployment)?;
+            if self.has(Fault::NeverDeploys) {
+                return Ok(());
+            }
+            self.inner.deploy_model(request).await
+        }
+
+        async fn describe(
+            &self,
+            endpoint: &EndpointName,
+        ) -> Result<Option<EndpointDescription>, DeployError> {
+            let found = self.inner.describe(endpoint).await?;
+            let invented = || EndpointDescription {
+                state: EndpointState::Failed,
+                configured: None,
+                pending: None,
+                detail: String::new(),
+            };
+            match (found, self.fault) {
+                (None, Some(Fault::FailsOnMissing)) => Err(refused()),
+                (None, Some(Fault::InventsMissing)) => Ok(Some(invented())),
+                (found, _) => Ok(found),
+            }
+        }
+
+        async fn switch_to_production(&self, request: &SwitchRequest) -> Done {
+            self.once(Fault::RefusesSecondSwitch)?;
+            let serves = self.inner.serving(&request.endpoint);
+            match self.fault {
+                Some(Fault::NeverSwitches) => return Ok(()),
+                Some(Fault::ReplacesStrangers) => {
+                    return self.set(&request.endpoint, request).await;
+                }
+                Some(Fault::SwitchesStaging) => self.set(&name("staging"), request).await?,
+                _ => {}
+            }
+            let done = self.inner.switch_to_production(request).await;
+            match (self.fault, serves, &done) {
+                (Some(Fault::ReplacesAndRefuses), _, Err(_)) => {
+                    self.set(&request.endpoint, request).await?;
+                }
+                (Some(Fault::IsBusyWithStrangers), _, Err(_)) => return Err(refused()),
+                (Some(Fault::StopsAfterFirstSwitch), Some(before), Ok(())) => {
+                    let mut back = request.clone();
+                    back.version.version.digest = before;
+                    self.set(&request.endpoint, &back).await?;
+                }
+                _ => {}
+            }
+            done
+        }
+
+        async fn rollback(&self, request: &SwitchRequest) -> Done {
+            self.once(Fault::RefusesSecondRollback)?;
+            self.went_back.store(true, Ordering::Relaxed);
+            if self.has(Fault::NeverGoesBack) {
+                return Ok(());
+            }
+            self.inner.rollback(request).await
+        }
+    }
+
+    #[async_trait]
+    impl EndpointClient for Faulty {
+        async fn invoke(
+            &self,
+            endpoint: &EndpointName,
+            invocation: &Invocation,
+        ) -> Result<Answer, DeployError> {
+            let mut answer = self.inner.invoke(endpoint, invocation).await?;
+            match self.fault {
+                Some(Fault::AnswersWithErrors) => answer.status = 500,
+                Some(Fault::HidesDigest) => answer.digest = None,
+                Some(Fault::KeepsOldServer) if !invocation.fresh_connection => {
+                    answer.digest = Some(Sha256Digest::of(b"one"));
+                }
+                Some(Fault::LingersAfterRollback) if self.went_back.load(Ordering::Relaxed) => {
+                    answer.digest = Some(Sha256Digest::of(b"two"));
+                }
+                _ => {}
+            }
+            Ok(answer)
+        }
+    }
+
+    #[async_trait]
+    impl Janitor for Faulty {
+        async fn remove_endpoint(&self, endpoint: &EndpointName) -> Done {
+            self.once(Fault::RefusesSecondRemoval)?;
+            if self.has(Fault::RemovesAll) {
+                self.inner.remove_endpoint(&name("production")).await?;
+            }
+            if self.has(Fault::NeverRemoves) {
+                return Ok(());
+            }
+            self.inner.remove_endpoint(endpoint).await
+        }
+
+        async fn endpoints(&self) -> Result<Vec<EndpointName>, DeployError> {
+            self.inner.endpoints().await
+        }
+    }
+
+    async fn run(fault: Option<Fault>) {
+        let inner = InMemoryEndpoints::new();
+        let (calls, went_back) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let fake = Arc::new(Faulty { inner, fault, calls, went_back });
         let platform =
             Endpoints { deployer: fake.clone(), client: fake.clone(), janitor: fake.clone() };
-        let names = ["staging", "production"].map(|name| EndpointName::new(name).expect("a name"));
-        let [first, second] = ["one", "two"].map(|content| Candidate {
-            version: sample_version(1, content),
-            folder: PathBuf::new(),
-        });
+        let candidate =
+            |content| Candidate { version: sample_version(1, content), folder: PathBuf::new() };
+        let [first, second] = ["one", "two"].map(candidate);
         let content_type = "image/png".to_owned();
         let sound = Invocation { content_type, body: vec![1], ..Invocation::default() };
-        check_deployer(
-            &platform,
-            [&names[0], &names[1]],
-            [&first, &second],
-            &sound,
-            Duration::from_millis(200),
-        )
-        .await;
+        let names = [&name("staging"), &name("production")];
+        // In memory nothing takes its time.
+        check_deployer(&platform, names, [&first, &second], &sound, Duration::ZERO).await;
     }
 
     #[tokio::test]
     async fn the_fake_passes() {
-        run(InMemoryEndpoints::new()).await;
+        run(None).await;
     }
 
     #[tokio::test]
-    #[should_panic(expected = "production")]
-    async fn a_switch_that_does_not_happen_is_caught() {
-        run(InMemoryEndpoints::with_fault(Fault::SilentRollback)).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "500")]
-    async fn an_endpoint_that_does_not_answer_is_caught() {
-        run(InMemoryEndpoints::with_fault(Fault::Broken)).await;
+    async fn a_platform_that_breaks_a_rule_is_caught() {
+        for (fault, rule) in [
+            (Fault::FailsOnMissing, "a missing endpoint is described"),
+            (Fault::InventsMissing, "an endpoint that does not exist is none"),
+            (Fault::RefusesSecondDeployment, "a repeated deployment is adopted"),
+            (Fault::NeverDeploys, "a deployment comes up"),
+            (Fault::RefusesSecondSwitch, "a repeated switch is adopted"),
+            (Fault::NeverSwitches, "a first switch makes production"),
+            (Fault::AnswersWithErrors, "the first version answers"),
+            (Fault::HidesDigest, "the first version answers"),
+            (Fault::ReplacesStrangers, "a stranger's version"),
+            (Fault::IsBusyWithStrangers, "not a conflict"),
+            (Fault::ReplacesAndRefuses, "a refused switch changes nothing"),
+            (Fault::StopsAfterFirstSwitch, "a second switch takes place"),
+            (Fault::KeepsOldServer, "a switch takes all traffic"),
+            (Fault::SwitchesStaging, "a switch leaves staging alone"),
+            (Fault::RefusesSecondRollback, "a repeated rollback is adopted"),
+            (Fault::NeverGoesBack, "a rollback takes place"),
+            (Fault::LingersAfterRollback, "a rollback takes all traffic"),
+            (Fault::RefusesSecondRemoval, "what is gone is fine"),
+            (Fault::NeverRemoves, "what was removed is gone"),
+            (Fault::RemovesAll, "what was not removed stays"),
+        ] {
+            let found = complaint(run(Some(fault))).await;
+            let caught = found.as_ref().is_some_and(|text| text.contains(rule));
+            assert!(caught, "{fault:?}, {rule}: {found:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Failure;
 use crate::leases::check_fence;
 use crate::outbox;
-use crate::session::Session;
+use crate::session::{Session, first};
 use crate::store::{Store, Views};
 use crate::value::Value;
 
@@ -74,6 +74,13 @@ impl<S: Store> Journal for Views<S> {
     async fn runs(&self, query: &RunQuery) -> Result<Vec<RunRecord>, PlatformError> {
         let (doing, query) = (format!("reading the runs of {}", query.subject), query.clone());
         self.read(doing, move |session| runs::read(session, &query)).await
+    }
+
+    async fn was_told(&self, id: &DeploymentId, outcome: &str) -> Result<bool, PlatformError> {
+        let (doing, values) =
+            (format!("reading what was told of {id}"), [id.as_str().into(), outcome.into()]);
+        let sql = "SELECT run_id FROM runs WHERE deployment = $1 AND outcome = $2 LIMIT 1";
+        self.read(doing, move |session| Ok(first(session, sql, &values)?.is_some())).await
     }
 
     async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {

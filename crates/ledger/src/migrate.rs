@@ -56,6 +56,15 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         min_writer: 4,
         release: "0.1.0",
     },
+    // Who does not know which deployment a run is about would tell a verdict that nobody finds told.
+    Migration {
+        sql: [
+            include_str!("migrations/sqlite/0005_run_deployment.sql"),
+            include_str!("migrations/postgres/0005_run_deployment.sql"),
+        ],
+        min_writer: 5,
+        release: "0.1.0",
+    },
 ];
 
 /// The version of the schema that this release writes.
@@ -273,6 +282,26 @@ mod tests {
         let sql = "SELECT id FROM outbox WHERE model = 'fashion' AND target = 'production'";
         let found: String = connection.query_row(sql, [], |row| row.get(0)).expect("one");
         assert_eq!(found, "m");
+        let refusal = grow(&mut connection, before).expect_err("too old");
+        assert!(matches!(refusal, Failure::Refused(PlatformError::Invalid { .. })), "{refusal:?}");
+    }
+
+    #[test]
+    fn verdicts_that_were_told_are_found_by_their_deployment() {
+        let mut connection = memory();
+        let before = &MIGRATIONS[..4];
+        grow(&mut connection, before).expect("the schema that knows no deployment of a run");
+        let body = "{\"body\": {\"deployment\": \"d\"}}";
+        for (id, kind) in [("r", "deployment"), ("s", "monitoring")] {
+            let insert =
+                "INSERT INTO runs (run_id, kind, model, target, as_of, moment, outcome, body)
+                          VALUES ($1, $2, 'm', 't', 'a', 'a', 'switched', $3)";
+            connection.execute(insert, [id, kind, body]).expect("a row");
+        }
+        grow(&mut connection, MIGRATIONS).expect("this release");
+        let sql = "SELECT group_concat(run_id) FROM runs WHERE deployment = 'd'";
+        let found: String = connection.query_row(sql, [], |row| row.get(0)).expect("one");
+        assert_eq!(found, "r");
         let refusal = grow(&mut connection, before).expect_err("too old");
         assert!(matches!(refusal, Failure::Refused(PlatformError::Invalid { .. })), "{refusal:?}");
     }

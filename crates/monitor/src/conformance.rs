@@ -107,10 +107,13 @@ pub fn unchanged(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use async_trait::async_trait;
     use mloop_core::profile::ProfileKey;
     use mloop_core::schema::{ColumnSchema, NumericSchema, PROFILE_FORMAT};
     use mloop_core::{ModelName, ProfileSchema, Sha256Digest, Subject, TargetName, Window};
+    use mloop_platform::conformance::complaint;
 
     use super::*;
     use crate::MonitorError;
@@ -135,59 +138,95 @@ mod tests {
         unchanged(&schema, key, Window::new(start, end).expect("an hour"), 100)
     }
 
+    type Found = Result<Vec<Finding>, MonitorError>;
+
+    /// What a monitor does wrong: changes what it found, in so many rows and in which look.
+    type Fault = fn(&mut Found, u64, usize);
+
     /// A monitor that follows the contract but for one thing.
     struct Faulty {
         name: &'static str,
-        empty_is_ok: bool,
-        value: f64,
+        looks: AtomicUsize,
+        fault: Fault,
+    }
+
+    impl Faulty {
+        fn new(name: &'static str, fault: Fault) -> Self {
+            Self { name, looks: AtomicUsize::new(0), fault }
+        }
     }
 
     #[async_trait]
     impl Monitor for Faulty {
         fn name(&self) -> &str {
-            "mean"
+            self.name
         }
 
-        async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
+        async fn check(&self, evidence: &Evidence) -> Found {
             let n = evidence.current.rows;
-            let blind = n == 0 && !self.empty_is_ok;
-            Ok(vec![Finding {
+            let mut found = Ok(vec![Finding {
                 monitor: self.name.to_owned(),
                 check: "rows".to_owned(),
                 column: None,
                 group: None,
                 method: "count".to_owned(),
-                value: Some(self.value),
-                interval: None,
+                value: Some(1.0),
+                interval: Some([0.5, 1.5]),
                 threshold: None,
-                n: n.max(u64::from(self.empty_is_ok)),
-                status: if blind { Status::InsufficientData } else { Status::Ok },
-            }])
+                n,
+                status: if n == 0 { Status::InsufficientData } else { Status::Ok },
+            }]);
+            (self.fault)(&mut found, n, self.looks.fetch_add(1, Ordering::Relaxed));
+            found
         }
+    }
+
+    fn first(found: &mut Found) -> &mut Finding {
+        &mut found.as_mut().expect("sound so far")[0]
     }
 
     #[tokio::test]
     async fn a_good_monitor_passes() {
-        let good = Faulty { name: "mean", empty_is_ok: false, value: 1.0 };
-        check_monitor(&good, &evidence()).await;
+        check_monitor(&Faulty::new("mean", |_, _, _| {}), &evidence()).await;
     }
 
     #[tokio::test]
-    #[should_panic(expected = "an empty window is judged `Ok`")]
-    async fn an_empty_window_that_is_fine_is_caught() {
-        check_monitor(&Faulty { name: "mean", empty_is_ok: true, value: 1.0 }, &evidence()).await;
+    async fn a_monitor_that_breaks_a_rule_is_caught() {
+        let table: [(&str, Fault); 15] = [
+            ("equal evidence gives equal findings", |found, _, look| first(found).n += look as u64),
+            ("finds something to say", |found, _, _| *found = Ok(vec![])),
+            ("carries its monitor's name", |found, _, _| first(found).monitor.push('s')),
+            ("check: \"\"", |found, _, _| first(found).check.clear()),
+            ("method: \"\"", |found, _, _| first(found).method.clear()),
+            ("value: Some(NaN)", |found, _, _| first(found).value = Some(f64::NAN)),
+            ("threshold: Some(inf)", |found, _, _| first(found).threshold = Some(f64::INFINITY)),
+            ("Some([-inf, 1.0])", |found, _, _| {
+                first(found).interval = Some([f64::NEG_INFINITY, 1.0]);
+            }),
+            ("the interval is upside down", |found, _, _| first(found).interval = Some([1.5, 0.5])),
+            ("a judgement needs a number", |found, _, _| first(found).value = None),
+            ("a judgement needs rows", |found, _, _| first(found).n = 0),
+            ("a filled window is judged", |found, rows, _| fail(found, rows > 0)),
+            ("too few rows is a finding", |found, rows, _| fail(found, rows == 0)),
+            ("an empty window is judged `Ok`", |found, _, _| {
+                (first(found).n, first(found).status) = (100, Status::Ok);
+            }),
+            ("an empty window is judged `Drifted`", |found, _, _| {
+                (first(found).n, first(found).status) = (100, Status::Drifted);
+            }),
+        ];
+        let nameless = ("a monitor without a name", Faulty::new("", |_, _, _| {}));
+        let faulty = table.map(|(rule, fault)| (rule, Faulty::new("mean", fault)));
+        for (rule, monitor) in faulty.into_iter().chain([nameless]) {
+            let found = complaint(check_monitor(&monitor, &evidence())).await;
+            assert!(found.as_ref().is_some_and(|text| text.contains(rule)), "{rule}: {found:?}");
+        }
     }
 
-    #[tokio::test]
-    #[should_panic(expected = "carries its monitor's name")]
-    async fn a_wrong_name_is_caught() {
-        check_monitor(&Faulty { name: "other", empty_is_ok: false, value: 1.0 }, &evidence()).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "NaN")]
-    async fn a_number_that_is_none_is_caught() {
-        check_monitor(&Faulty { name: "mean", empty_is_ok: false, value: f64::NAN }, &evidence())
-            .await;
+    fn fail(found: &mut Found, when: bool) {
+        if when {
+            *found =
+                Err(MonitorError::Unavailable { origin: "it".to_owned(), cause: "down".into() });
+        }
     }
 }

@@ -50,8 +50,10 @@ impl RetrainOrchestrator {
         }
         let sent = send_attempt_ended(self.deps.notifier.as_ref(), episode).await;
         if run.was_told(sent) {
+            reach(points::RETRAINING_END_NOTIFIED);
             episode.closed.iter_mut().for_each(|closing| closing.told = true);
             self.deps.journal.save_episode(run.held.lease(), episode).await?;
+            reach(points::RETRAINING_END_TOLD);
         }
         Ok(())
     }
@@ -69,8 +71,10 @@ impl RetrainOrchestrator {
         let notifier = self.deps.notifier.as_ref();
         let sent = send_attempts_used_up(notifier, episode, reason, run.as_of).await;
         if run.was_told(sent) {
+            reach(points::RETRAINING_LAST_NOTIFIED);
             episode.closed.iter_mut().for_each(|closing| closing.told_last = true);
             self.deps.journal.save_episode(run.held.lease(), episode).await?;
+            reach(points::RETRAINING_LAST_TOLD);
         }
         Ok(())
     }

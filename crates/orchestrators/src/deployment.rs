@@ -12,7 +12,7 @@ use mloop_core::{
     Clock, DeploymentId, EndpointName, ModelVersion, RunId, Sha256Digest, Subject, error_chain,
 };
 use mloop_deployer::Endpoints;
-use mloop_platform::{Journal, Leases, ModelRegistry, Notifier, Outbox, RunQuery};
+use mloop_platform::{Journal, Leases, ModelRegistry, Notifier, Outbox};
 
 use crate::choice::{Choice, Wish, choose, choose_rollback};
 use crate::ending::leftover;
@@ -24,9 +24,6 @@ use crate::{
     DeploymentOutcome, DeploymentResult, LeaseConfig, OrchestratorError, Stopping, Task, past,
     points, progress,
 };
-
-/// The newest deployment runs that are looked through for one that told of a verdict.
-const MAX_RUNS: u32 = 1000;
 
 /// What deployment speaks to.
 pub struct DeploymentDeps {
@@ -283,18 +280,8 @@ impl DeploymentOrchestrator {
     /// Whether a run has recorded the verdict of a deployment.
     async fn was_told_of(&self, deployment: &Deployment) -> Result<bool, OrchestratorError> {
         let Some(verdict) = deployment.verdict else { return Ok(false) };
-        let query = RunQuery {
-            kind: RunKind::Deployment,
-            subject: self.config.subject.clone(),
-            since: None,
-            limit: MAX_RUNS,
-        };
         let outcome = DeploymentOutcome::of(verdict);
-        let tells = |run: &RunRecord| {
-            run.outcome == outcome.as_str()
-                && run.body["deployment"].as_str() == Some(deployment.id.as_str())
-        };
-        Ok(self.deps.journal.runs(&query).await?.iter().any(tells))
+        Ok(self.deps.journal.was_told(&deployment.id, outcome.as_str()).await?)
     }
 
     /// Removes what a copy that had been stopped for long, and went on when its deployment was over,

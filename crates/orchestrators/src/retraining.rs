@@ -273,6 +273,7 @@ impl RetrainOrchestrator {
                 Next::Close { outcome, version, detail, cancel } => {
                     if cancel {
                         self.deps.submitter.cancel(&episode.job.id).await?;
+                        reach(points::RETRAINING_CANCELLED);
                     }
                     let found = versions.iter().find(|known| Some(known.version) == version);
                     if let Some(version) = found {
@@ -355,6 +356,7 @@ impl RetrainOrchestrator {
                 let episode = known(&mut episodes, &id);
                 attach(episode, decision, history);
                 self.deps.journal.save_episode(run.held.lease(), episode).await?;
+                reach(points::RETRAINING_ATTACHED);
                 let about = (episode.id.clone(), episode.job.id.clone());
                 let outcome = match run.submitted {
                     Some(_) => RetrainOutcome::Submitted,

@@ -112,7 +112,7 @@ impl SmokeReport {
 }
 
 /// Judges the answers: golden cases must be reproduced, bad inputs refused with a status from 400
-/// to 499, and the latency and error budgets kept. No golden case at all fails.
+/// to 499, and the latency and error budgets kept. What was not asked at all fails too.
 #[must_use]
 pub fn judge(observations: &Observations, config: &SmokeConfig) -> SmokeReport {
     let mut checks: Vec<SmokeCheck> = observations
@@ -123,6 +123,9 @@ pub fn judge(observations: &Observations, config: &SmokeConfig) -> SmokeReport {
     if checks.is_empty() {
         let problem = "the version carries no golden case; register it with some".to_owned();
         checks.push(check("golden".to_owned(), Err(problem)));
+    }
+    if observations.bad.is_empty() {
+        checks.push(check("bad input".to_owned(), Err("none was sent".to_owned())));
     }
     let bad = observations.bad.iter();
     checks.extend(bad.map(|(name, asked)| check(format!("bad input: {name}"), refused(asked))));
@@ -296,6 +299,7 @@ mod tests {
             (golden(answer(500, "a", &[0.9, 0.1], 1)), "status 500"),
             (golden(no_body), "not an inference answer"),
             (Observations { golden: vec![], ..good() }, "no golden case"),
+            (Observations { bad: vec![], ..good() }, "bad input: none was sent"),
             (bad(answer(200, "a", &[], 1)), "status 200 instead of 400"),
             (bad(answer(500, "a", &[], 1)), "status 500 instead of 400"),
             (bad(Err("cut off".to_owned())), "cut off"),

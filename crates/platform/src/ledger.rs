@@ -141,6 +141,12 @@ pub trait Journal: Send + Sync {
     /// When the store could not be read.
     async fn runs(&self, query: &RunQuery) -> Result<Vec<RunRecord>, PlatformError>;
 
+    /// Whether any deployment run, however long ago, came to this outcome of a deployment.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn was_told(&self, id: &DeploymentId, outcome: &str) -> Result<bool, PlatformError>;
+
     /// Writes an episode as it now stands.
     ///
     /// # Errors

@@ -354,8 +354,11 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_folder(&entry.path(), &target)?;
         } else {
-            // With its permissions, as `std::fs::copy` does.
-            std::fs::copy(entry.path(), target)?;
+            // With its permissions, as `std::fs::copy` does, and with its age, which tells when labels
+            // arrived.
+            std::fs::copy(entry.path(), &target)?;
+            let modified = entry.metadata()?.modified()?;
+            std::fs::File::open(&target)?.set_modified(modified)?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::end::Seen;
 use crate::points::{finish, forward_points, rollback_points};
 use crate::world::{
-    Bases, Command, DEPLOY, LATER, PATIENCE, ROLLBACK, STATUS, TRAIN, bases, ended_with,
+    Bases, Command, DEPLOY, FEW, LATER, PATIENCE, ROLLBACK, STATUS, TRAIN, bases, ended_with,
     eventually, in_parallel, mark, signal, start, until_done,
 };
 
@@ -50,7 +50,7 @@ fn two_retrainings_at_once_start_one_job() {
 fn of_two_trainings_of_one_job_the_second_touches_nothing_and_is_to_be_tried_again() {
     let Bases { empty, .. } = &*bases();
     let points = [points::TRAINING_PLANNED, points::TRAINING_TRAINED, points::TRAINING_ASSEMBLED];
-    in_parallel(&points, |_, point| {
+    in_parallel(FEW, &points, |point| {
         let about = format!("the first holds at {point}");
         let world = empty.fork().expect("a copy");
         let command = [&[TRAIN.0], TRAIN.1].concat();
@@ -114,7 +114,7 @@ fn stopped_and_overtaken(
 fn a_copy_that_was_stopped_and_goes_on_later_changes_nothing() {
     let Bases { ready, .. } = &*bases();
     let base = Seen::of(ready);
-    in_parallel(&forward_points(), |_, point| {
+    in_parallel(FEW, &forward_points(), |point| {
         let other = (LATER[0], &LATER[1..]);
         stopped_and_overtaken(ready, (DEPLOY, other), point, |world, about| {
             Seen::of(world).is_switched_once(&base, about);
@@ -131,7 +131,7 @@ fn a_copy_of_a_rollback_that_was_stopped_and_goes_on_later_changes_nothing() {
     // The last one leaves nothing to overtake.
     let points: Vec<&str> =
         points.into_iter().filter(|point| *point != points::DEPLOYMENT_RECORDED).collect();
-    in_parallel(&points, |_, point| {
+    in_parallel(FEW, &points, |point| {
         let other = (LATER[0], &LATER[1..]);
         stopped_and_overtaken(switched, (ROLLBACK, other), point, |world, about| {
             Seen::of(world).is_rolled_back(&base, about);

@@ -104,7 +104,7 @@ impl Seen {
         assert_eq!(self.switches, 1, "{point}: switches of production");
         assert_eq!(self.versions.len(), base.versions.len(), "{point}: versions");
         assert_eq!(self.episodes, base.episodes, "{point}: episodes");
-        self.told_once(base, point);
+        self.told(base, 1, point);
     }
 
     /// Version 2, which had served, was rolled back once, and one run recorded it.
@@ -133,7 +133,7 @@ impl Seen {
         let serves = BTreeMap::from([("production".to_owned(), Some(old.version.digest))]);
         assert_eq!(self.endpoints, serves, "{point}: production alone, and the old version");
         assert_eq!(self.switches, 1, "{point}: switches of production");
-        self.told_once(base, point);
+        self.told(base, 1, point);
     }
 
     /// Whether a run has recorded such a verdict.
@@ -155,17 +155,23 @@ impl Seen {
         assert_eq!(self.switches, 0, "{point}: switches of production");
     }
 
-    /// One episode with one job gave one version, and nobody was told twice.
+    /// One episode with one job gave one version, and people were told of it once.
     pub(crate) fn is_retrained_once(&self, before: &Self, restarts: bool, point: &str) {
+        self.is_retrained(before, point);
+        let submissions = self.episodes[0].job.submissions;
+        let allowed = if restarts { 1..=3 } else { 1..=1 };
+        assert!(allowed.contains(&submissions), "{point}: submitted {submissions} times");
+        self.told(before, 1, point);
+    }
+
+    /// One episode with one job gave one version.
+    pub(crate) fn is_retrained(&self, before: &Self, point: &str) {
         let [episode] = self.episodes.as_slice() else {
             panic!("{point}: {} episodes", self.episodes.len());
         };
         let closed = episode.closed.as_ref().expect("closed");
         assert_eq!(closed.outcome, EpisodeOutcome::Blessed, "{point}: {}", closed.detail);
         assert!(episode.announced, "{point}: people were told");
-        let submissions = episode.job.submissions;
-        let allowed = if restarts { 1..=3 } else { 1..=1 };
-        assert!(allowed.contains(&submissions), "{point}: submitted {submissions} times");
         self.has_one_version_more(&before.versions, point);
         let new = self.versions.iter().find(|version| version.version.number == 2);
         let new = new.expect("version 2");
@@ -175,7 +181,24 @@ impl Seen {
         assert_eq!((self.champion, self.previous), champions, "{point}: aliases");
         assert_eq!(self.deployments, before.deployments, "{point}: nothing was deployed");
         assert_eq!(self.switches, 0, "{point}: switches of production");
-        self.told_once(before, point);
+    }
+
+    /// The one episode of this base ended like this, with its one job, and nothing else happened.
+    pub(crate) fn is_closed_once(&self, before: &Self, outcome: EpisodeOutcome, point: &str) {
+        let [episode] = self.episodes.as_slice() else {
+            panic!("{point}: {} episodes", self.episodes.len());
+        };
+        let closed = episode.closed.as_ref().expect("closed");
+        assert_eq!(closed.outcome, outcome, "{point}: {}", closed.detail);
+        assert_eq!(episode.job.submissions, 1, "{point}: submissions");
+        let versions = |seen: &Self| -> Vec<(VersionRef, bool)> {
+            seen.versions.iter().map(|one| (one.version, one.is_staging_ready())).collect()
+        };
+        assert_eq!(versions(self), versions(before), "{point}: versions");
+        assert_eq!(self.deployments, before.deployments, "{point}: deployments");
+        let aliases = |seen: &Self| (seen.champion, seen.previous, seen.challenger);
+        assert_eq!(aliases(self), aliases(before), "{point}: aliases");
+        assert_eq!(self.endpoints, before.endpoints, "{point}");
     }
 
     /// One version more than before, ready for staging; each made from inputs of its own.
@@ -199,11 +222,16 @@ impl Seen {
         of_test(self) - of_test(before)
     }
 
-    /// One message more than before, each told once to each receiver.
-    fn told_once(&self, before: &Self, point: &str) {
+    /// So many messages more than before, each told once to each receiver.
+    pub(crate) fn told(&self, before: &Self, more: usize, point: &str) {
         let ids: BTreeSet<&String> = self.messages.iter().collect();
         assert_eq!(ids.len(), self.messages.len(), "{point}: a message stands twice");
-        assert_eq!(self.messages.len(), before.messages.len() + 1, "{point}: {:?}", self.messages);
+        assert_eq!(
+            self.messages.len(),
+            before.messages.len() + more,
+            "{point}: {:?}",
+            self.messages
+        );
         assert_eq!(self.undelivered, 0, "{point}: messages that still wait");
     }
 }

@@ -8,6 +8,7 @@ mod copies;
 mod end;
 mod moments;
 mod points;
+mod retrainings;
 mod rollbacks;
 mod stops;
 mod world;

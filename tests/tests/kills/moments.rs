@@ -10,7 +10,7 @@ use mloop_testkit::small::SmallWorld;
 use crate::end::Seen;
 use crate::points::{RETRAIN, finish, kill_orphan};
 use crate::world::{
-    Bases, Command, DEPLOY, ROLLBACK, TRAIN, bases, eventually, in_parallel, kill, start,
+    Bases, Command, DEPLOY, FEW, ROLLBACK, TRAIN, bases, eventually, in_parallel, kill, start,
     until_done,
 };
 
@@ -62,7 +62,7 @@ fn land(
     check: impl Fn(&SmallWorld, &str) + Sync,
 ) {
     let numbers: Vec<u64> = (0..kills).collect();
-    in_parallel(&numbers, |_, number| {
+    in_parallel(FEW, &numbers, |number| {
         let mut moments = Moments::new(*number, typical);
         for _ in 0..DRAWS {
             let delay = moments.draw();

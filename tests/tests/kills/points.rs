@@ -3,14 +3,13 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use mloop_core::deployment::Step;
-use mloop_core::run::RunKind;
 use mloop_orchestrators::points;
 use mloop_testkit::small::SmallWorld;
 
 use crate::end::Seen;
 use crate::world::{
-    AS_OF, Bases, Command, DEPLOY, PATIENCE, TRAIN, bases, ended_with, eventually, in_parallel,
-    kill, mark, start, until_done,
+    AS_OF, Bases, Command, DEPLOY, MANY, PATIENCE, TRAIN, bases, ended_with, eventually,
+    in_parallel, kill, mark, start, until_done,
 };
 
 /// The run that submits, or that closes, under the moment of the test.
@@ -28,24 +27,12 @@ const NOT_OF_ROLLBACK: [(&str, &str); 3] = [
     ("put", "profiles are monitoring's"),
     ("record_version", "the version was recorded on its way there"),
 ];
-const NOT_OF_RETRAINING: [(&str, &str); 3] = [
-    ("save_deployment", "deployments are deployment's"),
-    ("append", "so is their journal"),
-    ("put", "profiles are monitoring's"),
-];
 
 /// The ledger's fail points without those of some calls.
 fn of_ledger(without: &[(&str, &str)]) -> Vec<&'static str> {
     let left_out =
         |point: &str| without.iter().any(|(call, _)| point.starts_with(&format!("ledger.{call}.")));
     mloop_ledger::FAILPOINTS.into_iter().filter(|point| !left_out(point)).collect()
-}
-
-/// Of retraining, the points that only the run passes that finds the job at its end.
-fn closes(point: &str) -> bool {
-    point == points::RETRAINING_CLOSING
-        || point == points::RETRAINING_CLOSED
-        || point.starts_with("ledger.record_version")
 }
 
 /// The points of the steps of one way.
@@ -80,10 +67,6 @@ pub(crate) fn rollback_points() -> Vec<&'static str> {
     all
 }
 
-fn retraining_points() -> Vec<&'static str> {
-    points::RETRAINING_POINTS.into_iter().chain(of_ledger(&NOT_OF_RETRAINING)).collect()
-}
-
 fn training_points() -> Vec<&'static str> {
     let all = points::TRAINING_POINTS.into_iter().chain(mloop_local::REGISTRY_POINTS);
     all.chain(CHECKPOINTS).collect()
@@ -103,16 +86,14 @@ pub(crate) fn kill_at(world: &SmallWorld, command: Command, point: &str) {
     assert_eq!(status.signal(), Some(9), "{point}: it ended before the kill: {status}");
 }
 
+/// Those of retraining are found by the runs that pass them.
 #[test]
 fn no_point_of_the_flows_is_left_out() {
-    let tested =
-        [deployment_points(), rollback_points(), retraining_points(), training_points()].concat();
-    for point in points::all().chain(mloop_local::REGISTRY_POINTS) {
+    let tested = [deployment_points(), rollback_points(), training_points()].concat();
+    let all = points::all().chain(mloop_local::REGISTRY_POINTS).chain(mloop_ledger::FAILPOINTS);
+    let elsewhere = ["retraining.", "ledger.save_episode.", "ledger.put."];
+    for point in all.filter(|point| !elsewhere.iter().any(|prefix| point.starts_with(prefix))) {
         assert!(tested.contains(&point), "{point} is tested by no binary");
-    }
-    for point in mloop_ledger::FAILPOINTS {
-        let of_monitoring = point.starts_with("ledger.put.");
-        assert!(of_monitoring || tested.contains(&point), "{point} is tested by no binary");
     }
 }
 
@@ -120,28 +101,12 @@ fn no_point_of_the_flows_is_left_out() {
 fn a_killed_deployment_is_finished_by_the_next() {
     let Bases { ready, .. } = &*bases();
     let base = Seen::of(ready);
-    in_parallel(&deployment_points(), |_, point| {
+    in_parallel(MANY, &deployment_points(), |point| {
         let world = ready.fork().expect("a copy");
         kill_at(&world, DEPLOY, point);
         let last = until_done(&world, &[&[DEPLOY.0], DEPLOY.1].concat(), &[0]);
         assert_eq!(last["outcome"], "switched", "{point}: {last}");
         Seen::of(&world).is_deployed_once(&base, point);
-    });
-}
-
-#[test]
-fn a_killed_retraining_is_finished_by_the_next() {
-    let Bases { alarmed, trained, .. } = &*bases();
-    let before = Seen::of(alarmed);
-    in_parallel(&retraining_points(), |_, point| {
-        let base = if closes(point) { trained } else { alarmed };
-        let world = base.fork().expect("a copy");
-        kill_at(&world, RETRAIN, point);
-        until_done(&world, &[&[RETRAIN.0], RETRAIN.1].concat(), &[0, 99]);
-        finish(&world, point);
-        let seen = Seen::of(&world);
-        seen.is_retrained_once(&before, false, point);
-        assert_eq!(seen.new_runs(&before, RunKind::Retraining), 1, "{point}: run records");
     });
 }
 
@@ -160,7 +125,7 @@ pub(crate) fn finish(world: &SmallWorld, point: &str) {
 #[test]
 fn a_killed_training_is_finished_by_the_next() {
     let Bases { empty, .. } = &*bases();
-    in_parallel(&training_points(), |_, point| {
+    in_parallel(MANY, &training_points(), |point| {
         let world = empty.fork().expect("a copy");
         kill_at(&world, TRAIN, point);
         let last = until_done(&world, &[&[TRAIN.0], TRAIN.1].concat(), &[0]);
@@ -175,7 +140,7 @@ fn a_killed_job_is_started_again_under_its_id() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("Linux");
     let Bases { alarmed, .. } = &*bases();
     let before = Seen::of(alarmed);
-    in_parallel(&training_points(), |_, point| {
+    in_parallel(MANY, &training_points(), |point| {
         let world = alarmed.fork().expect("a copy");
         // The job inherits the fail point; retraining itself does not pass it.
         let mut parent = start(&world, &[&[RETRAIN.0], RETRAIN.1].concat(), Some(point));

@@ -5,7 +5,7 @@ use mloop_core::deployment::DeploymentVerdict;
 
 use crate::end::Seen;
 use crate::points::{kill_at, rollback_points};
-use crate::world::{Bases, LATER, ROLLBACK, STATUS, bases, in_parallel, until_done};
+use crate::world::{Bases, LATER, MANY, ROLLBACK, STATUS, bases, in_parallel, until_done};
 
 /// What is called after the kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ fn a_killed_rollback_is_finished_by_whichever_run_comes_next() {
     let points = rollback_points();
     let cases: Vec<(&str, Then)> =
         points.iter().flat_map(|point| [(*point, Then::Repeat), (*point, Then::Run)]).collect();
-    in_parallel(&cases, |_, (point, then)| {
+    in_parallel(MANY, &cases, |(point, then)| {
         let about = format!("killed at {point}, then {then:?}");
         let world = switched.fork().expect("a copy");
         kill_at(&world, ROLLBACK, point);

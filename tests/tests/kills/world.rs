@@ -145,16 +145,23 @@ pub(crate) fn until_done(world: &SmallWorld, command: &[&str], codes: &[i32]) ->
     }
 }
 
-/// Runs the cases in this many threads.
-pub(crate) fn in_parallel<T: Sync>(cases: &[T], case: impl Fn(usize, &T) + Sync) {
+/// Cases at once where the moment of a kill counts: more would make runs slower than the one that was
+/// measured.
+pub(crate) const FEW: usize = 3;
+
+/// Cases at once where it does not: most of their time they wait for the lease of a killed run.
+pub(crate) const MANY: usize = 6;
+
+/// Runs the cases, so many at once.
+pub(crate) fn in_parallel<T: Sync>(at_once: usize, cases: &[T], case: impl Fn(&T) + Sync) {
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..3 {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                     let Some(one) = cases.get(index) else { return };
-                    case(index, one);
+                    case(one);
                 }
             });
         }

@@ -71,12 +71,14 @@ fn write_current(session: &mut dyn Session, run: &RunRecord, revision: u32) -> R
         ("outcome", (&run.outcome).into()),
         ("body", Value::json(run)?),
         ("revision", revision.into()),
+        ("deployment", run.deployment().map(str::to_owned).into()),
     ];
     let conflict = "ON CONFLICT (run_id) DO UPDATE SET kind = excluded.kind,
                     model = excluded.model, target = excluded.target, version = excluded.version,
                     window_start = excluded.window_start, window_end = excluded.window_end,
                     as_of = excluded.as_of, moment = excluded.moment, outcome = excluded.outcome,
-                    body = excluded.body, revision = excluded.revision";
+                    body = excluded.body, revision = excluded.revision,
+                    deployment = excluded.deployment";
     insert(session, "runs", row, conflict)?;
     session.execute("DELETE FROM verdicts WHERE run_id = $1", &[run.run_id.as_str().into()])?;
     write_findings(session, run)

@@ -1,19 +1,25 @@
 //! Deployment over the fakes: production, the ledger and the registry afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mloop_core::deployment::DeploymentVerdict as Verdict;
+use mloop_core::run::RunKind;
 use mloop_core::version::{aliases, files};
 use mloop_core::{EndpointName, Sha256Digest};
-use mloop_deployer::{Fault, InMemoryEndpoints};
+use mloop_deployer::{Answer, Fault, InMemoryEndpoints, Invocation};
 use mloop_orchestrators::{
-    Classified, DeploymentOutcome as Outcome, DeploymentRequest, DeploymentResult, ExitClass, Task,
+    Classified, DeploymentOrchestrator, DeploymentOutcome as Outcome, DeploymentRequest,
+    DeploymentResult, ExitClass, Task,
 };
-use mloop_platform::{Journal, Leases, ModelRegistry};
+use mloop_platform::{Journal, Leases, ModelRegistry, RunQuery};
 
+use crate::platform::Changed;
 use crate::world::{World, golden_line, production, staging, subject};
 
 const NEWEST: DeploymentRequest = DeploymentRequest { version: None, again: false, as_of: None };
+
+const TRUNCATED: &str = "bad input: truncated body";
 
 async fn run(world: &World) -> DeploymentResult {
     world.deployment("host-1").run(&NEWEST).await.expect("a result")
@@ -45,7 +51,18 @@ async fn a_candidate_goes_all_the_way_and_is_told_of_once() {
     let alias = |name| world.registry.alias(&model, name);
     assert_eq!(alias(aliases::CHAMPION).await.expect("an alias"), Some(newer.version));
     assert_eq!(alias(aliases::PREVIOUS_CHAMPION).await.expect("an alias"), Some(older.version));
-    assert!(result.smoke.is_some_and(|report| report.passed));
+    let report = result.smoke.expect("a report");
+    assert!(report.passed, "{}", report.failures());
+    let checks: Vec<&str> = report.checks.iter().map(|check| check.name.as_str()).collect();
+    let wanted = [
+        "golden case-0",
+        "bad input: empty body",
+        "bad input: unknown content type",
+        TRUNCATED,
+        "errors",
+        "latency p99",
+    ];
+    assert_eq!(checks, wanted, "everything is asked");
     let told: Vec<String> = world.people.messages().into_iter().map(|one| one.title).collect();
     assert_eq!(told.iter().filter(|title| title.contains("v2")).count(), 1, "{told:?}");
     let repeat = run(&world).await;
@@ -110,6 +127,48 @@ async fn failed_smoke_tests_never_switch() {
     assert_eq!(told.iter().filter(|one| one.title.contains("v3")).count(), 1);
 }
 
+type Change = fn(&Invocation, &mut Answer);
+
+/// Endpoints whose answers are changed on their way.
+fn answering(world: &World, change: Change) -> DeploymentOrchestrator {
+    world.deployment_with("host-1", |deps, _| {
+        let inner = deps.endpoints.client.clone();
+        deps.endpoints.client = Arc::new(Changed { inner, change });
+    })
+}
+
+fn takes_all(_asked: &Invocation, answer: &mut Answer) {
+    answer.status = 200;
+}
+
+#[tokio::test]
+async fn answers_that_no_sound_server_gives_never_reach_production() {
+    let is_slow: Change = |_, answer| answer.latency = Duration::from_millis(501);
+    let takes_halves: Change = |asked, answer| {
+        if asked.body.len() == 2 {
+            answer.status = 200;
+        }
+    };
+    for (change, expected) in [
+        (
+            takes_all as Change,
+            &["bad input: empty body", "bad input: unknown content type", TRUNCATED][..],
+        ),
+        (takes_halves, &[TRUNCATED]),
+        (is_slow, &["latency p99"]),
+    ] {
+        let world = ready(InMemoryEndpoints::new()).await;
+        let before = serves(&world, &production());
+        let result = answering(&world, change).run(&NEWEST).await.expect("a verdict");
+        assert_eq!(result.outcome, Outcome::SmokeFailed, "{expected:?}: {}", result.reason);
+        let checks = result.smoke.expect("a report").checks;
+        let failed = checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str());
+        assert_eq!(failed.collect::<Vec<_>>(), expected);
+        assert_eq!(serves(&world, &production()), before, "{expected:?}");
+        assert_eq!(world.verdicts().await[1], (2, 1, Some(Verdict::SmokeFailed)));
+    }
+}
+
 #[tokio::test]
 async fn a_switch_that_is_silently_undone_is_a_rollback() {
     let world = World::with(InMemoryEndpoints::with_fault(Fault::SilentRollback));
@@ -171,6 +230,36 @@ async fn ten_scheduled_runs_after_a_rollback_change_nothing() {
     let result = world.deployment("host-1").run(&again).await.expect("again");
     assert_eq!(result.outcome, Outcome::Switched);
     assert_eq!(world.verdicts().await[2], (2, 2, Some(Verdict::Switched)));
+}
+
+#[tokio::test]
+async fn a_verdict_is_told_once_however_many_idle_runs_follow() {
+    for verdict in [Outcome::Switched, Outcome::SmokeFailed, Outcome::RolledBack] {
+        let world = ready(InMemoryEndpoints::new()).await;
+        let flow = world.deployment("host-1");
+        let told = match verdict {
+            Outcome::SmokeFailed => answering(&world, takes_all).run(&NEWEST).await,
+            Outcome::RolledBack => {
+                flow.run(&NEWEST).await.expect("switched");
+                flow.rollback(&NEWEST).await
+            }
+            _ => flow.run(&NEWEST).await,
+        };
+        assert_eq!(told.expect("a result").outcome, verdict);
+        // Half-hourly, these are three weeks.
+        for _ in 0..1008 {
+            world.hours_pass(1);
+            assert_eq!(run(&world).await.outcome, Outcome::NothingToDeploy, "{verdict:?}");
+        }
+        let two = DeploymentRequest { version: Some(2), ..NEWEST };
+        assert_eq!(flow.run(&two).await.expect("told to who asks").outcome, verdict);
+        let (kind, subject) = (RunKind::Deployment, subject());
+        let query = RunQuery { kind, subject, since: None, limit: 2000 };
+        let runs = world.ledger.runs(&query).await.expect("runs");
+        let records = runs.iter().filter(|one| one.outcome == verdict.as_str()).count();
+        let of_first = usize::from(verdict == Outcome::Switched);
+        assert_eq!(records, 1 + of_first, "{verdict:?}: records of it");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod announcing;
 mod deployment;
 mod loop_turns;
 mod monitoring;
+mod once;
 mod platform;
 mod retraining;
 mod rollback;

@@ -1,5 +1,5 @@
-//! Endpoints in memory that do what a test asks around one call: refuse it, lose its answer, or never
-//! answer.
+//! Endpoints in memory that do what a test asks around one call: refuse it, lose or change its answer,
+//! or never answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,6 +71,25 @@ impl Deployer for Interrupted {
             self.inner.rollback(request).await?;
         }
         Err(unreachable("rolling back"))
+    }
+}
+
+/// A client whose answers a test changes on their way.
+pub(crate) struct Changed {
+    pub(crate) inner: Arc<dyn EndpointClient>,
+    pub(crate) change: fn(&Invocation, &mut Answer),
+}
+
+#[async_trait]
+impl EndpointClient for Changed {
+    async fn invoke(
+        &self,
+        endpoint: &EndpointName,
+        invocation: &Invocation,
+    ) -> Result<Answer, DeployError> {
+        let mut answer = self.inner.invoke(endpoint, invocation).await?;
+        (self.change)(invocation, &mut answer);
+        Ok(answer)
     }
 }
 

@@ -140,14 +140,28 @@ impl World {
         training: Training,
         gate: GateConfig,
     ) -> CVTrainingOrchestrator {
-        let deps = TrainingDeps {
+        CVTrainingOrchestrator::new(
+            self.training_deps(registry, training),
+            self.training_config(gate),
+        )
+    }
+
+    pub(crate) fn training_deps(
+        &self,
+        registry: Arc<dyn ModelRegistry>,
+        training: Training,
+    ) -> TrainingDeps {
+        TrainingDeps {
             traffic: Some(self.traffic.clone()),
             training,
             registry,
             builder: self.traffic.clone(),
             progress: Arc::new(Silent),
-        };
-        let config = TrainingConfig {
+        }
+    }
+
+    pub(crate) fn training_config(&self, gate: GateConfig) -> TrainingConfig {
+        TrainingConfig {
             work: self.training_work(),
             fresh_share: 0.5,
             traffic_limit: TrafficLimit { rows: 10_000, bytes: 1 << 20 },
@@ -155,8 +169,7 @@ impl World {
             rebin: false,
             latency_objective_micros: None,
             gate,
-        };
-        CVTrainingOrchestrator::new(deps, config)
+        }
     }
 
     pub(crate) fn add_labelled(&self, rows: usize, from: DateTime<Utc>) {

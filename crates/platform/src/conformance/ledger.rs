@@ -25,6 +25,7 @@ pub async fn check_ledger(ledger: &Ledger) {
     an_overtaken_run_writes_nothing(ledger).await;
     a_run_is_written_once(ledger.journal.as_ref()).await;
     runs_come_oldest_first(ledger.journal.as_ref()).await;
+    what_was_told_stays_told(ledger.journal.as_ref()).await;
     episodes_and_versions_are_kept(ledger).await;
     the_journal_keeps_the_first_entry(ledger).await;
     profiles_have_revisions(ledger.profiles.as_ref()).await;
@@ -165,6 +166,33 @@ async fn runs_come_oldest_first(journal: &dyn Journal) {
     let since = RunQuery { since: Some(moment), ..query };
     let found = journal.runs(&since).await.expect("runs");
     assert_eq!(ends(found), [1, 2], "`since` includes its moment");
+}
+
+async fn what_was_told_stays_told(journal: &dyn Journal) {
+    let subject = samples::subject("told");
+    let [one, other] = [1, 2].map(|number| samples::deployment(&subject, number).id);
+    let run = |hour: i64, kind, deployment: Option<&str>, outcome: &str| RunRecord {
+        run_id: RunId::derive(&["told", &hour.to_string()]),
+        kind,
+        window: None,
+        outcome: outcome.to_owned(),
+        body: serde_json::json!({ "deployment": deployment }),
+        ..samples::monitoring_run(&subject, hour)
+    };
+    let told = async |id, outcome| journal.was_told(id, outcome).await.expect("an answer");
+    assert!(!told(&one, "switched").await, "nothing was recorded yet");
+    let (about, outcome) = (Some(one.as_str()), "switched");
+    let foreign = run(0, RunKind::Monitoring, about, outcome);
+    journal.record_run(&foreign).await.expect("a record");
+    assert!(!told(&one, outcome).await, "a run of another binary tells nothing");
+    journal.record_run(&run(1, RunKind::Deployment, about, outcome)).await.expect("a record");
+    for hour in 2..5 {
+        let idle = run(hour, RunKind::Deployment, None, "nothing_to_deploy");
+        journal.record_run(&idle).await.expect("a record");
+    }
+    assert!(told(&one, outcome).await, "what was told stays told");
+    assert!(!told(&one, "rolled_back").await, "another outcome is another matter");
+    assert!(!told(&other, outcome).await, "so is another deployment");
 }
 
 async fn episodes_and_versions_are_kept(ledger: &Ledger) {
@@ -310,6 +338,12 @@ mod tests {
     #[should_panic(expected = "the same again changes nothing")]
     async fn an_overwritten_run_is_caught() {
         with_fault(LedgerFault::OverwritesRuns).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "what was told stays told")]
+    async fn a_verdict_that_is_told_again_is_caught() {
+        with_fault(LedgerFault::ForgetsRuns).await;
     }
 
     #[tokio::test]

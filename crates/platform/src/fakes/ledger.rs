@@ -32,6 +32,8 @@ pub enum LedgerFault {
     IgnoresFences,
     /// A repeat of a run replaces it, however late it comes.
     OverwritesRuns,
+    /// What was told is looked for in the newest run alone.
+    ForgetsRuns,
     /// A repeated journal entry replaces the first.
     OverwritesEntries,
     /// A window counted again replaces the revision before.
@@ -169,6 +171,16 @@ impl Journal for InMemoryLedger {
         found.sort_by_key(|run| (moment(run), run.as_of));
         let surplus = found.len().saturating_sub(query.limit as usize);
         Ok(found.split_off(surplus))
+    }
+
+    async fn was_told(&self, id: &DeploymentId, outcome: &str) -> Result<bool, PlatformError> {
+        let state = lock(&self.state);
+        let tells =
+            |run: &RunRecord| run.deployment() == Some(id.as_str()) && run.outcome == outcome;
+        if self.has(LedgerFault::ForgetsRuns) {
+            return Ok(state.runs.values().max_by_key(|run| run.as_of).is_some_and(tells));
+        }
+        Ok(state.runs.values().any(tells))
     }
 
     async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {

@@ -56,6 +56,11 @@ pub async fn check_deployer(
     answers_with(platform, production, sound, second.version.version.digest).await;
     answers_with(platform, staging, sound, first.version.version.digest).await;
 
+    let stranger = switch(production, first, Some(Sha256Digest::of(b"somebody else's")));
+    let refusal = deployer.rollback(&stranger).await.expect_err("not what is to be taken back");
+    assert!(matches!(refusal, DeployError::Conflict { .. }), "{refusal:?}");
+    answers_with(platform, production, sound, second.version.version.digest).await;
+
     let back = switch(production, first, Some(second.version.version.digest));
     deployer.rollback(&back).await.expect("a rollback");
     deployer.rollback(&back).await.expect("a repeated rollback");

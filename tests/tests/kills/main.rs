@@ -8,6 +8,9 @@ mod copies;
 mod end;
 mod moments;
 mod points;
+mod restores;
 mod rollbacks;
+#[path = "../shared/runs.rs"]
+mod runs;
 mod stops;
 mod world;

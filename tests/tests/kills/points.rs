@@ -55,7 +55,8 @@ fn of_steps(steps: &[Step]) -> impl Iterator<Item = &'static str> {
 
 /// Points on the way to production, where a copy can be stopped without holding what others need.
 pub(crate) fn forward_points() -> Vec<&'static str> {
-    let calls = points::DEPLOYMENT_CALLS.into_iter().filter(|one| *one != points::CALLING_ROLLBACK);
+    let others = [points::CALLING_ROLLBACK, points::CALLING_RESTORE];
+    let calls = points::DEPLOYMENT_CALLS.into_iter().filter(|one| !others.contains(one));
     of_steps(&Step::FORWARD).chain(calls).chain([points::DEPLOYMENT_CONCLUDED]).collect()
 }
 
@@ -78,6 +79,11 @@ pub(crate) fn rollback_points() -> Vec<&'static str> {
     // The second is the verdict's.
     all.extend(["ledger.save_deployment.before_commit@2", "ledger.save_deployment.after_commit@2"]);
     all
+}
+
+/// Points at which production, changed by a call that came too late, is being restored.
+pub(crate) fn restoring_points() -> Vec<&'static str> {
+    of_steps(&[Step::ProductionRestored]).chain([points::CALLING_RESTORE]).collect()
 }
 
 fn retraining_points() -> Vec<&'static str> {
@@ -105,8 +111,14 @@ pub(crate) fn kill_at(world: &SmallWorld, command: Command, point: &str) {
 
 #[test]
 fn no_point_of_the_flows_is_left_out() {
-    let tested =
-        [deployment_points(), rollback_points(), retraining_points(), training_points()].concat();
+    let tested = [
+        deployment_points(),
+        rollback_points(),
+        restoring_points(),
+        retraining_points(),
+        training_points(),
+    ]
+    .concat();
     for point in points::all().chain(mloop_local::REGISTRY_POINTS) {
         assert!(tested.contains(&point), "{point} is tested by no binary");
     }

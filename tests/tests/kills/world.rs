@@ -8,7 +8,7 @@ use mloop_testkit::camera::Camera;
 use mloop_testkit::small::SmallWorld;
 use serde_json::Value;
 
-pub(crate) use crate::runs::{AS_OF, PATIENCE, ended_with, eventually, in_parallel, kill, signal};
+pub(crate) use crate::runs::{AS_OF, PATIENCE, ended_with, eventually, kill, signal};
 
 pub(crate) const DEPLOY: (&str, &[&str]) =
     ("deployment_main", &["run", "--config", "deployment_config.yaml", "--as-of", AS_OF]);
@@ -98,4 +98,20 @@ pub(crate) fn mark(world: &SmallWorld) -> PathBuf {
 pub(crate) fn until_done(world: &SmallWorld, command: &[&str], codes: &[i32]) -> Value {
     let program = || world.program(command[0], &command[1..]).expect("built");
     crate::runs::until_done(program, codes)
+}
+
+/// Runs the cases in three threads.
+pub(crate) fn in_parallel<T: Sync>(cases: &[T], case: impl Fn(usize, &T) + Sync) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    let Some(one) = cases.get(index) else { return };
+                    case(index, one);
+                }
+            });
+        }
+    });
 }

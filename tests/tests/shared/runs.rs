@@ -55,19 +55,3 @@ pub(crate) fn until_done(program: impl Fn() -> Program, codes: &[i32]) -> Value 
         std::thread::sleep(Duration::from_millis(100));
     }
 }
-
-/// Runs the cases in three threads.
-pub(crate) fn in_parallel<T: Sync>(cases: &[T], case: impl Fn(usize, &T) + Sync) {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    let Some(one) = cases.get(index) else { return };
-                    case(index, one);
-                }
-            });
-        }
-    });
-}

@@ -193,3 +193,21 @@ fn programs_do_not_compile_what_they_do_not_need() {
     // The walk itself works: what is needed is found.
     assert!(compiled_by(&metadata, "monitoring_main").contains("datafusion"));
 }
+
+#[test]
+fn programs_are_built_with_every_kind_that_there_is() {
+    let metadata = metadata();
+    let mut checked = 0;
+    for package in metadata.workspace_packages() {
+        let Some(default) = package.features.get("default") else { continue };
+        if !package.name.ends_with("_main") {
+            continue;
+        }
+        let others: BTreeSet<&String> =
+            package.features.keys().filter(|feature| *feature != "default").collect();
+        let built: BTreeSet<&String> = default.iter().collect();
+        assert_eq!(built, others, "{}", package.name);
+        checked += 1;
+    }
+    assert_eq!(checked, 4, "the four binaries");
+}

@@ -11,7 +11,8 @@ use crate::version::VersionRef;
 /// killed run is taken up at the first step without an outcome.
 ///
 /// The steps [forward](Self::FORWARD) lead to the version's verdict; those [back](Self::BACK) undo
-/// what the former did.
+/// what the former did. [`ProductionRestored`](Self::ProductionRestored) is none of them: it follows a
+/// verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -41,12 +42,14 @@ pub enum Step {
     RollbackStagingRemoved,
     /// People were told of the way back.
     RollbackNotified,
+    /// A call for this deployment came after its end, and production serves again what it should.
+    ProductionRestored,
 }
 
 impl Step {
-    /// All steps: those forward, then those back. The ledger keeps their positions, so that a new
-    /// one comes last.
-    pub const ALL: [Self; 13] = [
+    /// All steps: those forward, those back, and what may follow. The ledger keeps their positions, so
+    /// that a new one comes last.
+    pub const ALL: [Self; 14] = [
         Self::Planned,
         Self::StagingVerified,
         Self::SmokePassed,
@@ -60,6 +63,7 @@ impl Step {
         Self::RollbackAliasMoved,
         Self::RollbackStagingRemoved,
         Self::RollbackNotified,
+        Self::ProductionRestored,
     ];
 
     /// The way to production, in order.
@@ -100,6 +104,7 @@ impl Step {
             Self::RollbackAliasMoved => "rollback_alias_moved",
             Self::RollbackStagingRemoved => "rollback_staging_removed",
             Self::RollbackNotified => "rollback_notified",
+            Self::ProductionRestored => "production_restored",
         }
     }
 }
@@ -230,6 +235,14 @@ pub struct EndpointDescription {
     pub detail: String,
 }
 
+impl EndpointDescription {
+    /// Digest of the version that it serves once what is under way is done.
+    #[must_use]
+    pub fn leads_to(&self) -> Option<crate::Sha256Digest> {
+        self.pending.or(self.configured)
+    }
+}
+
 /// How an endpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -247,9 +260,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_steps_are_those_forward_and_those_back() {
-        let both: Vec<Step> = Step::FORWARD.into_iter().chain(Step::BACK).collect();
-        assert_eq!(both, Step::ALL);
+    fn all_steps_are_those_forward_those_back_and_the_one_that_follows() {
+        let ways = Step::FORWARD.into_iter().chain(Step::BACK);
+        let all: Vec<Step> = ways.chain([Step::ProductionRestored]).collect();
+        assert_eq!(all, Step::ALL);
         for (position, step) in Step::ALL.into_iter().enumerate() {
             assert_eq!(step as usize, position, "the ledger keeps positions");
             let json = serde_json::to_value(step).expect("json");

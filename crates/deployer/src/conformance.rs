@@ -57,6 +57,11 @@ pub async fn check_deployer(
     look.answered(production, second, "a switch takes all traffic").await;
     look.answered(staging, first, "a switch leaves staging alone").await;
 
+    let stranger = switch(production, first, Some(Sha256Digest::of(b"somebody else's")));
+    let refusal = deployer.rollback(&stranger).await.expect_err("not what is to be taken back");
+    assert!(matches!(refusal, DeployError::Conflict { .. }), "{refusal:?}");
+    answers_with(platform, production, sound, second.version.version.digest).await;
+
     let back = switch(production, first, Some(second.version.version.digest));
     deployer.rollback(&back).await.expect("a rollback");
     deployer.rollback(&back).await.expect("a repeated rollback is adopted");

@@ -69,6 +69,17 @@ impl InMemoryEndpoints {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses to replace what mloop did not put there.
+    fn check(&self, doing: &str, request: &SwitchRequest) -> Result<(), DeployError> {
+        let found = self.serving(&request.endpoint);
+        let wanted = request.version.version.digest;
+        if found.is_none() || found == request.current || found == Some(wanted) {
+            return Ok(());
+        }
+        let problem = "a version that mloop did not put there serves".to_owned();
+        Err(DeployError::Conflict { doing: format!("{doing} {}", request.endpoint), problem })
+    }
+
     fn change(&self, endpoint: &EndpointName, digest: Sha256Digest) {
         let mut state = self.lock();
         if state.serving.insert(endpoint.clone(), digest) != Some(digest) {
@@ -98,22 +109,16 @@ impl Deployer for InMemoryEndpoints {
     }
 
     async fn switch_to_production(&self, request: &SwitchRequest) -> Result<(), DeployError> {
-        let doing = format!("switching {}", request.endpoint);
-        let wanted = request.version.version.digest;
-        let found = self.serving(&request.endpoint);
-        if found.is_some() && found != request.current && found != Some(wanted) {
-            let problem = "a version that mloop did not put there serves".to_owned();
-            return Err(DeployError::Conflict { doing, problem });
-        }
+        self.check("switching", request)?;
         let fault = self.lock().fault;
         if fault != Some(Fault::SilentRollback) {
-            self.change(&request.endpoint, wanted);
+            self.change(&request.endpoint, request.version.version.digest);
         }
         if fault == Some(Fault::AnswerLost) {
             self.lock().fault = None;
             return Err(DeployError::Unavailable {
                 system: "the platform in memory".to_owned(),
-                doing,
+                doing: format!("switching {}", request.endpoint),
                 hint: "ask again".to_owned(),
                 cause: "the connection was cut".into(),
             });
@@ -122,6 +127,7 @@ impl Deployer for InMemoryEndpoints {
     }
 
     async fn rollback(&self, request: &SwitchRequest) -> Result<(), DeployError> {
+        self.check("rolling back", request)?;
         self.change(&request.endpoint, request.version.version.digest);
         Ok(())
     }

@@ -57,8 +57,8 @@ pub struct SwitchRequest {
     pub version: ModelVersion,
     /// Its files, their digests compared.
     pub folder: PathBuf,
-    /// What serves now, as far as mloop knows: anything else is a stranger's change and a
-    /// [`DeployError::Conflict`].
+    /// What serves now, as far as mloop knows: anything else but the wanted version is a stranger's
+    /// change and a [`DeployError::Conflict`].
     pub current: Option<Sha256Digest>,
 }
 
@@ -96,7 +96,7 @@ pub trait Deployer: Send + Sync {
     async fn switch_to_production(&self, request: &SwitchRequest) -> Result<(), DeployError>;
 
     /// Asks for all traffic of production to go back to the version of the request, which is the
-    /// one before; whatever serves now is replaced.
+    /// one before. An endpoint that does not answer any more is no conflict.
     ///
     /// # Errors
     /// [`DeployError`].

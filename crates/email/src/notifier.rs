@@ -13,11 +13,15 @@ use crate::mail::{Mail, compose};
 use crate::session::{Refusal, Server};
 
 /// Sends each message as a mail.
+#[derive(Clone)]
 pub struct EmailNotifier {
     pub(crate) name: String,
-    pub(crate) server: Server,
+    pub(crate) server: Arc<Server>,
     pub(crate) from: Mailbox,
+    /// Whom the mail names.
     pub(crate) to: Vec<Mailbox>,
+    /// The one of them that it is handed in for, where it is not all.
+    pub(crate) only: Option<Mailbox>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -29,23 +33,54 @@ impl Notifier for EmailNotifier {
 
     async fn notify(&self, notification: &Notification) -> Result<(), PlatformError> {
         let write = |missed: &[Refusal]| {
-            let missed = missed.iter().map(|one| format!("{}: {}", one.recipient, one.failure));
             let mail = Mail {
                 notification,
                 from: &self.from,
                 to: &self.to,
                 sent_at: self.clock.now(),
-                missed: missed.collect(),
+                missed: missed.iter().map(Refusal::to_string).collect(),
             };
             compose(&mail).map_err(|error| Failure::Refused(error.to_string()))
         };
         let doing = format!("mailing the message {}", notification.id);
-        let sent = self.server.send(&self.from, &self.to, write).await;
-        let missed = sent.map_err(|failure| failure.into_platform(self.server.place(), &doing))?;
-        for Refusal { recipient, failure } in missed {
-            let (place, error) = (self.server.place(), failure.to_string());
+        let recipients = self.only.as_ref().map_or(&self.to[..], std::slice::from_ref);
+        let sent = self.server.send(&self.from, recipients, write).await;
+        let place = self.server.place();
+        let missed = sent.map_err(|failure| failure.into_platform(place.clone(), &doing))?;
+        let (later, never): (Vec<_>, Vec<_>) =
+            missed.into_iter().partition(|one| one.failure.is_transient());
+        for Refusal { recipient, failure } in never {
+            let error = failure.to_string();
             tracing::error!(recipient, error, "{doing}: {place} does not take this recipient");
         }
-        Ok(())
+        if later.is_empty() {
+            return Ok(());
+        }
+        let said: Vec<String> = later.iter().map(Refusal::to_string).collect();
+        Err(PlatformError::Partly {
+            system: place,
+            doing,
+            missed: later.iter().map(|one| self.name_of(&one.recipient)).collect(),
+            cause: said.join(", ").into(),
+        })
+    }
+
+    /// The recipients, where there are several.
+    fn parts(&self) -> Vec<Arc<dyn Notifier>> {
+        if self.only.is_some() || self.to.len() < 2 {
+            return vec![];
+        }
+        let part = |recipient: &Mailbox| -> Arc<dyn Notifier> {
+            let name = self.name_of(&recipient.email.to_string());
+            Arc::new(Self { name, only: Some(recipient.clone()), ..self.clone() })
+        };
+        self.to.iter().map(part).collect()
+    }
+}
+
+impl EmailNotifier {
+    /// What one recipient is called in the outbox.
+    fn name_of(&self, recipient: &str) -> String {
+        format!("{} <{recipient}>", self.name)
     }
 }

@@ -1,5 +1,6 @@
 //! One conversation with an SMTP server.
 
+use std::fmt;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
@@ -31,6 +32,13 @@ pub(crate) enum Encryption {
 pub(crate) struct Refusal {
     pub(crate) recipient: String,
     pub(crate) failure: Failure,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let again = if self.failure.is_transient() { "; tried again later" } else { "" };
+        write!(f, "{}: {}{again}", self.recipient, self.failure)
+    }
 }
 
 impl Server {

@@ -89,9 +89,9 @@ impl Spec<Arc<dyn Notifier>, PlatformDeps> for EmailSettings {
     fn build(self, name: String, deps: &PlatformDeps) -> Result<Arc<dyn Notifier>, BuildError> {
         let from = mailbox("from", &self.from)?;
         let to = self.recipients()?;
-        let server = self.server(deps)?;
+        let server = Arc::new(self.server(deps)?);
         let clock = Arc::clone(&deps.clock);
-        Ok(Arc::new(EmailNotifier { name, server, from, to, clock }))
+        Ok(Arc::new(EmailNotifier { name, server, from, to, only: None, clock }))
     }
 }
 

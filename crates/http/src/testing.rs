@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -229,6 +230,8 @@ pub enum Fault {
     StatusAfter(u16),
     /// Never answers; the service does not hear of it.
     Silent,
+    /// Lets the service do it, and never answers.
+    SilentAfter,
 }
 
 type Rule = dyn Fn(&Asked) -> Fault + Send + Sync;
@@ -237,6 +240,7 @@ type Rule = dyn Fn(&Asked) -> Fault + Send + Sync;
 pub struct Relay {
     address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    kept_waiting: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -249,10 +253,12 @@ impl Relay {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (kept, rule): (_, Arc<Rule>) = (Arc::clone(&asked), Arc::new(rule));
         let target = target.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let kept_waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::clone(&kept_waiting);
         let address = listen(move |connection, stream| {
-            drop(relay(connection, stream, &target, &kept, rule.as_ref()));
+            drop(relay(connection, stream, &target, &kept, rule.as_ref(), &waiting));
         });
-        Self { address, asked }
+        Self { address, asked, kept_waiting }
     }
 
     /// A relay that spoils requests by their number, from 0, and hands on all later ones.
@@ -271,6 +277,12 @@ impl Relay {
         format!("http://{}", self.address)
     }
 
+    /// How many callers were left without an answer so far, all that the service did for them done.
+    #[must_use]
+    pub fn kept_waiting(&self) -> usize {
+        self.kept_waiting.load(Ordering::SeqCst)
+    }
+
     /// What passed by so far.
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
@@ -284,6 +296,7 @@ fn relay(
     target: &str,
     kept: &Mutex<Vec<Asked>>,
     rule: &Rule,
+    waiting: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some(asked) = read(connection, &mut reader) {
@@ -305,7 +318,13 @@ fn relay(
                 hand_on(target, &asked)?;
                 say(&mut stream, status)?;
             }
-            Fault::Silent => thread::sleep(SILENCE),
+            fault @ (Fault::Silent | Fault::SilentAfter) => {
+                if fault == Fault::SilentAfter {
+                    hand_on(target, &asked)?;
+                }
+                waiting.fetch_add(1, Ordering::SeqCst);
+                thread::sleep(SILENCE);
+            }
         }
     }
     Ok(())

@@ -148,6 +148,29 @@ impl LocalDeployer {
         let path = ["admin", "endpoints", endpoint.as_str()];
         self.ask(doing, Method::Put, &path, Some(&body)).await.map(drop)
     }
+
+    /// Replaces what production is expected to serve.
+    async fn replace(&self, doing: &str, request: &SwitchRequest) -> Result<(), DeployError> {
+        let SwitchRequest { endpoint, version, folder, current } = request;
+        let described = self.describe(endpoint).await?;
+        if serves(described.as_ref(), version.version.digest) {
+            return Ok(());
+        }
+        let found = described.and_then(|description| description.configured);
+        if found.is_some() && found != *current && found != Some(version.version.digest) {
+            let name = |digest: Option<Sha256Digest>| {
+                digest.map_or("nothing".to_owned(), |digest| digest.short(12))
+            };
+            let problem = format!(
+                "it serves {}, and mloop left {} there; find out who changed it",
+                name(found),
+                name(*current)
+            );
+            return Err(DeployError::Conflict { doing: doing.to_owned(), problem });
+        }
+        // The server compares again, in the same step as the change.
+        self.put(doing, (endpoint, version, folder), json!({"digest": found})).await
+    }
 }
 
 #[async_trait]
@@ -181,35 +204,13 @@ impl Deployer for LocalDeployer {
     }
 
     async fn switch_to_production(&self, request: &SwitchRequest) -> Result<(), DeployError> {
-        let SwitchRequest { endpoint, version, folder, current } = request;
-        let doing = format!("switching {endpoint} to {}", version.version);
-        let described = self.describe(endpoint).await?;
-        if serves(described.as_ref(), version.version.digest) {
-            return Ok(());
-        }
-        let found = described.and_then(|description| description.configured);
-        if found.is_some() && found != *current && found != Some(version.version.digest) {
-            let name = |digest: Option<Sha256Digest>| {
-                digest.map_or("nothing".to_owned(), |digest| digest.short(12))
-            };
-            let problem = format!(
-                "it serves {}, and mloop left {} there; find out who changed it",
-                name(found),
-                name(*current)
-            );
-            return Err(DeployError::Conflict { doing, problem });
-        }
-        // The server compares again, in the same step as the change.
-        self.put(&doing, (endpoint, version, folder), json!({"digest": found})).await
+        let SwitchRequest { endpoint, version, .. } = request;
+        self.replace(&format!("switching {endpoint} to {}", version.version), request).await
     }
 
     async fn rollback(&self, request: &SwitchRequest) -> Result<(), DeployError> {
-        let SwitchRequest { endpoint, version, folder, .. } = request;
-        let doing = format!("rolling {endpoint} back to {}", version.version);
-        if serves(self.describe(endpoint).await?.as_ref(), version.version.digest) {
-            return Ok(());
-        }
-        self.put(&doing, (endpoint, version, folder), json!({"any": true})).await
+        let SwitchRequest { endpoint, version, .. } = request;
+        self.replace(&format!("rolling {endpoint} back to {}", version.version), request).await
     }
 }
 

@@ -8,7 +8,7 @@ use mloop_deployer::Answer;
 use serde_json::{Value, json};
 
 use crate::cargo::cargo;
-use crate::endpoint::{Before, Look, look};
+use crate::endpoint::{Before, Look, look, stranger};
 use crate::journey::Journey;
 use crate::progress::{PASSED, REASON};
 use crate::{OrchestratorError, points, progress};
@@ -40,21 +40,27 @@ impl Journey<'_> {
         Ok(())
     }
 
-    /// Asks for the version before, unless production serves it or is on its way there. Whatever
-    /// else serves is replaced.
+    /// Asks for the version before, unless production serves it or is on its way there. What is
+    /// replaced is the version that goes back, or what a late call put there.
     pub(crate) async fn submit_back(&self) -> Result<Value, OrchestratorError> {
         let previous = self.previous()?;
         let target = cargo(self.deps, self.config, previous).await?;
         let (wanted, ours) = (previous.digest, Some(self.digest()));
         let found = self.watch().describe(&self.config.production).await?;
         let is_pending = found.as_ref().is_some_and(|found| found.pending == Some(wanted));
-        if is_pending || look(found.as_ref(), wanted, ours) == Look::There {
-            return Ok(json!({ "to": previous, "adopted": true }));
-        }
-        let request = self.switch(&target, ours);
+        let from = match look(found.as_ref(), wanted, ours) {
+            _ if is_pending => return Ok(json!({ "to": previous, "adopted": true })),
+            Look::There => return Ok(json!({ "to": previous, "adopted": true })),
+            Look::Stranger(other) if !self.came_late(other).await? => {
+                return Err(stranger(&self.config.production, other, wanted));
+            }
+            Look::Stranger(other) => Some(other),
+            _ => ours,
+        };
+        let request = self.switch(&target, from);
         self.about_to(points::CALLING_ROLLBACK).await?;
         let answer = self.deps.endpoints.deployer.rollback(&request).await;
-        self.accept(answer, wanted, ours).await?;
+        self.accept(answer, wanted, from).await?;
         Ok(json!({ "to": previous, "adopted": false }))
     }
 

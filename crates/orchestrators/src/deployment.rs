@@ -12,12 +12,13 @@ use mloop_core::{
     Clock, DeploymentId, EndpointName, ModelVersion, RunId, Sha256Digest, Subject, error_chain,
 };
 use mloop_deployer::Endpoints;
-use mloop_platform::{Journal, Leases, ModelRegistry, Notifier, Outbox};
+use mloop_platform::{Journal, Leases, ModelRegistry, Notifier, Outbox, PlatformError};
 
 use crate::choice::{Choice, Wish, choose, choose_rollback};
 use crate::ending::leftover;
 use crate::journey::Journey;
 use crate::lease::Held;
+use crate::restoring::Restored;
 use crate::smoke::SmokeConfig;
 use crate::task::check_order;
 use crate::{
@@ -174,7 +175,12 @@ impl DeploymentOrchestrator {
         let held = Held::acquire(leases, &name, &run, lease, &self.stopping).await?;
         let result = held.guard(self.under_lease(&held, task, request, &run, as_of)).await;
         held.release().await;
-        result
+        match result {
+            Err(OrchestratorError::Platform(error @ PlatformError::LeaseLost { .. })) => {
+                Err(self.overtaken(error.into()).await)
+            }
+            result => result,
+        }
     }
 
     /// Which run a task is that takes `as_of` for now: the same for each repeat.
@@ -207,10 +213,12 @@ impl DeploymentOrchestrator {
             return serde_json::from_value(record.body).map_err(OrchestratorError::damaged(what));
         }
         let deployments = self.deps.journal.deployments(&self.config.subject).await?;
-        let (result, is_new) = match self.choose(task, request, &deployments).await? {
+        let choice = self.choose(task, request, &deployments).await?;
+        let restored = self.reconcile(held, &choice, &deployments).await?;
+        let (result, is_new) = match choice {
             Choice::Nothing => {
                 self.sweep(held, &deployments).await?;
-                self.nothing(run, task, &deployments).await?
+                self.nothing(run, task, &deployments, restored).await?
             }
             Choice::Done(deployment) => {
                 self.sweep(held, &deployments).await?;
@@ -253,12 +261,13 @@ impl DeploymentOrchestrator {
     }
 
     /// Nothing is under way, and nothing is to begin: the verdict that a killed run left untold, or
-    /// else that there is nothing to do; and whether that is to be recorded.
+    /// else what was put back, or that there is nothing to do; and whether that is to be recorded.
     async fn nothing(
         &self,
         run: &RunId,
         task: Task,
         deployments: &[Deployment],
+        restored: Option<Restored>,
     ) -> Result<(DeploymentResult, bool), OrchestratorError> {
         let newest = deployments.iter().max_by_key(|one| (one.opened_at, one.attempt));
         // What was given up on request was told to whoever asked, or is when they ask again.
@@ -267,6 +276,10 @@ impl DeploymentOrchestrator {
             && !self.was_told_of(deployment).await?
         {
             return Ok((self.concluded(run, deployment).await?, true));
+        }
+        if let Some(Restored { reason, undelivered }) = restored {
+            let nothing = DeploymentResult::nothing(run, reason);
+            return Ok((DeploymentResult { notification_failures: undelivered, ..nothing }, true));
         }
         let reason = if task.may_begin() {
             "no version is ready for staging, newer than the one that serves, and untried"

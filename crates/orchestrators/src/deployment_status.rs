@@ -7,6 +7,7 @@ use mloop_core::{Sha256Digest, Subject, VersionRef};
 use serde::Serialize;
 
 use crate::ending::leftover;
+use crate::restoring::late_call;
 use crate::{DEPLOYMENT_FORMAT, DeploymentOrchestrator, OrchestratorError, past};
 
 /// How things stand, in one word.
@@ -20,7 +21,8 @@ pub enum Standing {
     /// As `consistent`, but the staging endpoint serves a version whose deployment is concluded:
     /// `run` removes it.
     StagingLeft,
-    /// Production serves something else than the ledger says: a person must look.
+    /// Production serves, or is about to serve, something else than the ledger says: a person must look,
+    /// unless `reason` says that `run` puts it right.
     Inconsistent,
 }
 
@@ -67,13 +69,18 @@ impl DeploymentOrchestrator {
             true => None,
             false => leftover(staging.as_ref(), &deployments),
         };
-        let (outcome, reason) = standing(serving, production.as_ref(), &deployments, left);
+        let there = production.as_ref().and_then(EndpointDescription::leads_to);
+        let (outcome, mut reason) = standing(serving, production.as_ref(), &deployments, left);
+        if outcome == Standing::Inconsistent
+            && let Some(late) = self.late(there, &deployments).await?
+        {
+            reason.push_str(&late);
+        }
         let newest = deployments.into_iter().max_by_key(|one| (one.is_open(), order(one)));
         let journal = match &newest {
             Some(newest) => self.deps.journal.entries(&newest.id).await?,
             None => vec![],
         };
-        let configured = production.as_ref().and_then(|one| one.configured);
         Ok(DeploymentStatus {
             schema: DEPLOYMENT_FORMAT.to_owned(),
             outcome,
@@ -81,12 +88,30 @@ impl DeploymentOrchestrator {
             subject,
             serving: serving.map(|serving| serving.version),
             since: serving.map(|serving| serving.since),
-            consistent: configured == serving.map(|serving| serving.version.digest),
+            consistent: there == serving.map(|serving| serving.version.digest),
             production,
             staging,
             newest,
             journal,
         })
+    }
+
+    /// How a late call explains what production has, if one does.
+    async fn late(
+        &self,
+        there: Option<Sha256Digest>,
+        deployments: &[Deployment],
+    ) -> Result<Option<String>, OrchestratorError> {
+        let Some(digest) = there.filter(|_| !deployments.iter().any(Deployment::is_open)) else {
+            return Ok(None);
+        };
+        let late = late_call(self.deps.journal.as_ref(), deployments, digest).await?;
+        Ok(late.map(|late| {
+            format!(
+                ": a run of the deployment of {} asked for it when that was over; `run` puts it right",
+                late.version
+            )
+        }))
     }
 }
 
@@ -109,12 +134,13 @@ fn standing(
         |found: Option<Sha256Digest>| found.map_or("nothing".to_owned(), |one| one.short(12));
     let serving = serving.map(|serving| serving.version);
     let configured = production.and_then(|one| one.configured);
+    let there = production.and_then(EndpointDescription::leads_to);
     let open = deployments.iter().filter(|one| one.is_open()).max_by_key(|one| order(one));
     let expected = open.map_or(vec![digest(serving)], |open| {
         vec![digest(serving), digest(open.previous), Some(open.version.digest)]
     });
-    if !expected.contains(&configured) {
-        let found = short(configured);
+    if !expected.contains(&there) {
+        let found = short(there);
         let reason = format!("by the ledger {} serves, production has {found}", name(serving));
         return (Standing::Inconsistent, reason);
     }
@@ -176,7 +202,7 @@ mod tests {
         use DeploymentVerdict::{RolledBack, Switched};
         let one = || deployment(1, Some(Switched));
         let turned = Deployment { way_back: Some(RolledBack), ..deployment(2, None) };
-        // Version that production has, deployments, version left in staging.
+        // Version that production has (91: 1, and 9 on its way), deployments, version left in staging.
         let table = [
             ("nothing yet", 0, vec![], None, Standing::Consistent, "nothing serves"),
             ("at rest", 1, vec![one()], None, Standing::Consistent, "v1"),
@@ -208,6 +234,14 @@ mod tests {
             ),
             ("back", 1, vec![one(), turned.clone()], None, Standing::UnderWay, "being taken back"),
             (
+                "about to be another",
+                91,
+                vec![one()],
+                None,
+                Standing::Inconsistent,
+                "by the ledger v1",
+            ),
+            (
                 "a stranger on the way",
                 9,
                 vec![one(), turned],
@@ -227,8 +261,8 @@ mod tests {
         for (name, serves, deployments, left, expected, said) in table {
             let production = (serves > 0).then(|| EndpointDescription {
                 state: EndpointState::InService,
-                configured: Some(reference(serves).digest),
-                pending: None,
+                configured: Some(reference(serves % 10).digest),
+                pending: (serves > 9).then(|| reference(serves / 10).digest),
                 detail: String::new(),
             });
             let serving = past::serving(&deployments);

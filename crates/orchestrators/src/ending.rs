@@ -43,9 +43,17 @@ impl Journey<'_> {
         let verdict = self.fate();
         let reason = progress::reason(&self.entries, Some(verdict), self.deployment.previous);
         let notification = message(&self.deployment, verdict, &reason, self.deps.clock.now());
+        self.tell(&notification).await
+    }
+
+    /// Queues a message, and sends what waits.
+    pub(crate) async fn tell(
+        &mut self,
+        notification: &Notification,
+    ) -> Result<Value, OrchestratorError> {
         let receivers: Vec<String> =
             self.deps.notifiers.iter().map(|notifier| notifier.name().to_owned()).collect();
-        self.deps.outbox.enqueue(&notification, &receivers).await?;
+        self.deps.outbox.enqueue(notification, &receivers).await?;
         let (outbox, subject) = (self.deps.outbox.as_ref(), &self.deployment.subject);
         for (receiver, error) in deliver_pending(outbox, subject, &self.deps.notifiers).await {
             let error = error_chain(&error);
@@ -63,8 +71,7 @@ pub(crate) fn leftover(
     staging: Option<&EndpointDescription>,
     deployments: &[Deployment],
 ) -> Option<VersionRef> {
-    let found = staging?;
-    let digest = found.pending.or(found.configured)?;
+    let digest = staging?.leads_to()?;
     if deployments.iter().any(Deployment::is_open) {
         return None;
     }

@@ -1,10 +1,10 @@
 //! One version on its way: the steps of a deployment, in the order that its journal asks for.
 //!
 //! The steps to production stand here, those back in `back.rs`, those that end either way in
-//! `ending.rs`.
+//! `ending.rs`, what may follow in `restoring.rs`.
 
 use mloop_core::deployment::{
-    Deployment, DeploymentVerdict, EndpointState, JournalEntry, Phase, Step,
+    Deployment, DeploymentVerdict, EndpointDescription, EndpointState, JournalEntry, Phase, Step,
 };
 use mloop_core::failpoint::reach;
 use mloop_core::version::tags;
@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use crate::cargo::{Cargo, cargo};
 use crate::endpoint::{Before, Look, Watch, look, stranger};
 use crate::lease::Held;
-use crate::progress::{self, Next, PASSED, REASON, REPORT};
+use crate::progress::{self, FENCE, Next, PASSED, REASON, REPORT};
 use crate::smoke::{self, Asked, Observations, SmokeReport};
 use crate::{DeploymentConfig, DeploymentDeps, OrchestratorError, points};
 
@@ -76,7 +76,7 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
-    async fn step(&mut self, step: Step) -> Result<(), OrchestratorError> {
+    pub(crate) async fn step(&mut self, step: Step) -> Result<(), OrchestratorError> {
         tracing::info!(step = step.as_str(), version = %self.deployment.version, "deploying");
         let [intent, called, outcome] = points::of_step(step);
         self.held.renew().await?;
@@ -95,6 +95,7 @@ impl<'a> Journey<'a> {
             Step::AliasMoved | Step::RollbackAliasMoved => self.move_aliases().await?,
             Step::StagingRemoved | Step::RollbackStagingRemoved => self.remove_staging().await?,
             Step::Notified | Step::RollbackNotified => self.notify().await?,
+            Step::ProductionRestored => self.restore().await?,
         };
         reach(called);
         self.append(step, Phase::Outcome, detail).await?;
@@ -124,9 +125,9 @@ impl<'a> Journey<'a> {
         if self.entries.iter().any(known) {
             return Ok(());
         }
-        let at = self.deps.clock.now();
-        let entry =
-            JournalEntry { deployment: self.deployment.id.clone(), step, phase, at, detail };
+        let (at, deployment) = (self.deps.clock.now(), self.deployment.id.clone());
+        let mut entry = JournalEntry { deployment, step, phase, at, detail };
+        entry.detail[FENCE] = json!(self.held.lease().fence);
         self.deps.journal.append(self.held.lease(), &entry).await?;
         self.entries.push(entry);
         Ok(())
@@ -164,7 +165,7 @@ impl<'a> Journey<'a> {
         let cargo = self.cargo().await?;
         let found = self.watch().describe(endpoint).await?;
         let configured = found.as_ref().filter(|one| one.state != EndpointState::Failed);
-        if configured.and_then(|one| one.pending.or(one.configured)) != Some(wanted) {
+        if configured.and_then(EndpointDescription::leads_to) != Some(wanted) {
             let request = DeployRequest {
                 endpoint: endpoint.clone(),
                 version: cargo.version.clone(),

@@ -6,7 +6,7 @@
 //! | [`RetrainOrchestrator`]: past → verdicts → one job a cause | `retraining.rs` | [`plan`], [`closing`] |
 //! | [`CVTrainingOrchestrator`]: job → version in the registry | `training.rs`, `assembling.rs` | [`split`] |
 //! | [`EvaluationOrchestrator`]: two versions → verdict | `evaluation.rs` | [`gate`] |
-//! | [`DeploymentOrchestrator`]: version → production | `deployment.rs`, `journey.rs`, `back.rs`, `ending.rs` | [`choice`], [`progress`], [`smoke`], [`aliases`] |
+//! | [`DeploymentOrchestrator`]: version → production | `deployment.rs`, `journey.rs`, `back.rs`, `ending.rs`, `restoring.rs` | [`choice`], [`progress`], [`smoke`], [`aliases`] |
 //!
 //! Every decision is a synchronous function of data; what waits only gathers the data and carries
 //! the decision out. Every flow can be killed at any moment and run again: [`points`] names the
@@ -38,6 +38,7 @@ pub mod points;
 mod preview;
 pub mod progress;
 mod reference;
+mod restoring;
 mod retraining;
 mod retraining_result;
 mod served;

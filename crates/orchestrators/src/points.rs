@@ -3,8 +3,8 @@
 use mloop_core::deployment::Step;
 
 /// Fail points of a deployment: for each step the moment after its intent is journaled, after the
-/// outside calls, and after its outcome is journaled. The steps forward come first.
-pub const DEPLOYMENT_POINTS: [[&str; 3]; 13] = [
+/// outside calls, and after its outcome is journaled. In the order of [`Step::ALL`].
+pub const DEPLOYMENT_POINTS: [[&str; 3]; 14] = [
     ["deployment.planned.intent", "deployment.planned.called", "deployment.planned.outcome"],
     [
         "deployment.staging_verified.intent",
@@ -62,18 +62,31 @@ pub const DEPLOYMENT_POINTS: [[&str; 3]; 13] = [
         "deployment.rollback_notified.called",
         "deployment.rollback_notified.outcome",
     ],
+    [
+        "deployment.production_restored.intent",
+        "deployment.production_restored.called",
+        "deployment.production_restored.outcome",
+    ],
 ];
 
 /// Directly before a remote change, after the last look at the endpoint and at the lease: whoever is
 /// stopped here and goes on later still makes that one call.
-pub const DEPLOYMENT_CALLS: [&str; 5] =
-    [CALLING_DEPLOY, CALLING_SWITCH, CALLING_ROLLBACK, CALLING_ALIASES, CALLING_REMOVE];
+pub const DEPLOYMENT_CALLS: [&str; 6] = [
+    CALLING_DEPLOY,
+    CALLING_SWITCH,
+    CALLING_ROLLBACK,
+    CALLING_RESTORE,
+    CALLING_ALIASES,
+    CALLING_REMOVE,
+];
 /// Before the staging endpoint is brought up.
 pub const CALLING_DEPLOY: &str = "deployment.calling.deploy_model";
 /// Before production is asked to serve the version.
 pub const CALLING_SWITCH: &str = "deployment.calling.switch_to_production";
 /// Before production is asked to serve the version before.
 pub const CALLING_ROLLBACK: &str = "deployment.calling.rollback";
+/// Before production is asked to serve what it should, in place of what a late call put there.
+pub const CALLING_RESTORE: &str = "deployment.calling.restore";
 /// Before the aliases are changed.
 pub const CALLING_ALIASES: &str = "deployment.calling.aliases";
 /// Before the staging endpoint is removed.

@@ -16,6 +16,9 @@ pub const REPORT: &str = "report";
 /// Key under which the outcome of a step says whether it went well; absent: it did.
 pub const PASSED: &str = "passed";
 
+/// Key under which every entry carries the fencing number of the run that wrote it.
+pub const FENCE: &str = "fence";
+
 /// What follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -87,6 +90,22 @@ pub fn smoke_report(entries: &[JournalEntry]) -> Option<SmokeReport> {
 #[must_use]
 pub fn touched_production(entries: &[JournalEntry]) -> bool {
     entries.iter().any(|entry| entry.step == Step::ProductionSubmitted)
+}
+
+/// Whether a change of production that a deployment asked for may come, or may have come, when nobody
+/// counts on it any more: the run that announced it was not the one that wrote down its end, so that it
+/// may have been stopped just before the call. Each such call is made once at most, so that there is
+/// none left once production was restored after it.
+#[must_use]
+pub fn may_come_late(entries: &[JournalEntry], step: Step) -> bool {
+    let fence = |phase| {
+        let entry = entries.iter().find(|entry| entry.step == step && entry.phase == phase);
+        entry.map(|entry| entry.detail.get(FENCE))
+    };
+    let announced = fence(Phase::Intent);
+    announced.is_some()
+        && announced != fence(Phase::Outcome)
+        && outcome(entries, Step::ProductionRestored).is_none()
 }
 
 /// When production was seen to serve what the verdict says, where that was looked at.
@@ -286,6 +305,39 @@ mod tests {
         for (verdict, expected) in table {
             let found = reason(&entries, verdict, Some(previous));
             assert!(found.starts_with(expected), "{verdict:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_call_whose_end_another_run_wrote_down_may_come_late() {
+        use Phase::{Intent, Outcome};
+        let submitted = |phase, fence| entry(Step::ProductionSubmitted, phase, fence);
+        let by = |fence: u64| json!({ FENCE: fence });
+        let restored = |phase| entry(Step::ProductionRestored, phase, by(9));
+        let table = [
+            ("never announced", vec![], false),
+            ("ended by itself", vec![submitted(Intent, by(1)), submitted(Outcome, by(1))], false),
+            ("ended by another", vec![submitted(Intent, by(1)), submitted(Outcome, by(2))], true),
+            ("never ended", vec![submitted(Intent, by(1))], true),
+            (
+                "of an older release",
+                vec![submitted(Intent, json!({})), submitted(Outcome, json!({}))],
+                false,
+            ),
+            (
+                "being mended",
+                vec![submitted(Intent, by(1)), submitted(Outcome, by(2)), restored(Intent)],
+                true,
+            ),
+            (
+                "mended",
+                vec![submitted(Intent, by(1)), submitted(Outcome, by(2)), restored(Outcome)],
+                false,
+            ),
+        ];
+        for (name, entries, expected) in table {
+            assert_eq!(may_come_late(&entries, Step::ProductionSubmitted), expected, "{name}");
+            assert!(!may_come_late(&entries, Step::RollbackSubmitted), "{name}");
         }
     }
 

@@ -18,6 +18,19 @@ pub enum PlatformError {
         #[source]
         cause: BoxError,
     },
+    /// Some of those that a message was meant for have it, the others may get it later.
+    #[error("{doing}: {system} does not take {} for now; each is tried again", missed.join(", "))]
+    Partly {
+        /// Which system and where.
+        system: String,
+        /// What was being done.
+        doing: String,
+        /// Who does not have it: names of [`Notifier::parts`](crate::Notifier::parts).
+        missed: Vec<String>,
+        /// The system's own words.
+        #[source]
+        cause: BoxError,
+    },
     /// The credentials or permissions do not suffice.
     #[error("{doing}: {system} refused the credentials; check that they are valid and may do this")]
     Denied {
@@ -91,14 +104,14 @@ impl PlatformError {
     /// Whether the same call may succeed later with nothing changed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::LeaseHeld { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Partly { .. } | Self::LeaseHeld { .. })
     }
 }
 
 impl Classified for PlatformError {
     fn exit_class(&self) -> ExitClass {
         match self {
-            Self::Unavailable { .. } => ExitClass::Transient,
+            Self::Unavailable { .. } | Self::Partly { .. } => ExitClass::Transient,
             Self::Denied { .. } => ExitClass::Credentials,
             Self::Invalid { .. } => ExitClass::Configuration,
             Self::Conflict { .. } => ExitClass::NeedsPerson,

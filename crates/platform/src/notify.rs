@@ -37,8 +37,15 @@ pub trait Notifier: Send + Sync {
     /// Delivers one message.
     ///
     /// # Errors
-    /// [`PlatformError::Unavailable`] when a later try may succeed.
+    /// [`PlatformError::Unavailable`] when a later try may succeed; [`PlatformError::Partly`] when some
+    /// of its [parts](Self::parts) have the message.
     async fn notify(&self, notification: &Notification) -> Result<(), PlatformError>;
+
+    /// Those it reaches one by one, each as a notifier of its own under a name of its own. What some of
+    /// them missed waits for each alone, so that the others get it once.
+    fn parts(&self) -> Vec<Arc<dyn Notifier>> {
+        vec![]
+    }
 }
 
 /// Tells people that a training job was submitted, and why. Slack by name, since that is where it
@@ -163,7 +170,8 @@ pub async fn probe_notifiers(
 ///
 /// A receiver that cannot be reached, or that refuses our credentials, is left until the next call.
 /// One that refuses a message for good gets the messages after it: a refused one waits on, is told
-/// of here at every call, and goes out once the reason is mended.
+/// of here at every call, and goes out once the reason is mended. Where a message reached some of a
+/// receiver's parts only, it waits for the others alone, until the next call.
 ///
 /// Gives the receivers that failed with their errors, one for each refused message.
 pub async fn deliver_pending(
@@ -172,13 +180,26 @@ pub async fn deliver_pending(
     notifiers: &[Arc<dyn Notifier>],
 ) -> Vec<(String, PlatformError)> {
     let deliveries = notifiers.iter().map(|notifier| async move {
-        let mut errors = vec![];
-        if let Err(error) = deliver_to(outbox, subject, notifier.as_ref(), &mut errors).await {
-            errors.push(error);
-        }
-        errors.into_iter().map(|error| (notifier.name().to_owned(), error))
+        let parts = notifier.parts();
+        let missed = parts.iter().map(|part| deliver_all(outbox, subject, part.as_ref()));
+        let mut errors: Vec<_> = join_all(missed).await.into_iter().flatten().collect();
+        errors.extend(deliver_all(outbox, subject, notifier.as_ref()).await);
+        errors
     });
     join_all(deliveries).await.into_iter().flatten().collect()
+}
+
+/// Sends what waits for one receiver; gives its name with each error.
+async fn deliver_all(
+    outbox: &dyn Outbox,
+    subject: &Subject,
+    notifier: &dyn Notifier,
+) -> Vec<(String, PlatformError)> {
+    let mut errors = vec![];
+    if let Err(error) = deliver_to(outbox, subject, notifier, &mut errors).await {
+        errors.push(error);
+    }
+    errors.into_iter().map(|error| (notifier.name().to_owned(), error)).collect()
 }
 
 async fn deliver_to(
@@ -190,6 +211,14 @@ async fn deliver_to(
     for notification in outbox.pending(subject, notifier.name(), BATCH).await? {
         match notifier.notify(&notification).await {
             Ok(()) => outbox.delivered(notifier.name(), &notification.id).await?,
+            Err(error @ PlatformError::Partly { .. }) => {
+                // The parts first: killed in between, all get it again, and none is forgotten.
+                if let PlatformError::Partly { missed, .. } = &error {
+                    outbox.enqueue(&notification, missed).await?;
+                }
+                outbox.delivered(notifier.name(), &notification.id).await?;
+                refused.push(error);
+            }
             Err(error) if is_about_the_receiver(&error) => return Err(error),
             Err(error) => refused.push(error),
         }
@@ -204,6 +233,8 @@ fn is_about_the_receiver(error: &PlatformError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use mloop_core::FixedClock;
 
     use super::*;
@@ -214,12 +245,70 @@ mod tests {
     fn chat(error: fn() -> PlatformError) -> Arc<dyn Notifier> {
         let mut chat = MockNotifier::new();
         chat.expect_name().return_const("chat".to_owned());
+        chat.expect_parts().returning(Vec::new);
         let answer = move |message: &Notification| match message.id.as_str() {
             "bad" => Err(error()),
             _ => Ok(()),
         };
         chat.expect_notify().returning(answer);
         Arc::new(chat)
+    }
+
+    /// A list of two, of whom `b` is away as long as that is so.
+    fn list(b_is_away: bool, told: &Arc<Mutex<Vec<String>>>) -> Arc<dyn Notifier> {
+        let recipient = |name: &'static str, told: Arc<Mutex<Vec<String>>>| {
+            move || {
+                let (mut part, told) = (MockNotifier::new(), Arc::clone(&told));
+                part.expect_name().return_const(name.to_owned());
+                part.expect_notify().returning(move |message| {
+                    if b_is_away {
+                        return Err(PlatformError::unavailable("list", "sending", "away"));
+                    }
+                    told.lock().expect("no panic").push(format!("{name}: {}", message.id));
+                    Ok(())
+                });
+                Arc::new(part) as Arc<dyn Notifier>
+            }
+        };
+        let b = recipient("list <b>", Arc::clone(told));
+        let mut list = MockNotifier::new();
+        list.expect_name().return_const("list".to_owned());
+        list.expect_parts().returning(move || vec![b()]);
+        let told = Arc::clone(told);
+        list.expect_notify().returning(move |message| {
+            let mut told = told.lock().expect("no panic");
+            told.push(format!("a: {}", message.id));
+            if !b_is_away {
+                told.push(format!("b: {}", message.id));
+                return Ok(());
+            }
+            let missed = vec!["list <b>".to_owned()];
+            let (system, doing, cause) = ("list".to_owned(), "sending".to_owned(), "away".into());
+            Err(PlatformError::Partly { system, doing, missed, cause })
+        });
+        Arc::new(list)
+    }
+
+    #[tokio::test]
+    async fn who_missed_a_message_gets_it_later_and_the_others_once() {
+        let outbox = InMemoryLedger::new(Arc::new(FixedClock(samples::day_one())));
+        let subject = samples::subject("production");
+        let receivers = ["list".to_owned()];
+        outbox.enqueue(&samples::notification("m"), &receivers).await.expect("queued");
+        let told = Arc::new(Mutex::new(vec![]));
+        for _ in 0..5 {
+            let failed = deliver_pending(outbox.as_ref(), &subject, &[list(true, &told)]).await;
+            assert_eq!(failed.len(), 1, "each call tells of it: {failed:?}");
+            assert!(failed[0].1.is_transient(), "{failed:?}");
+        }
+        assert_eq!(*told.lock().expect("no panic"), ["a: m"], "who has it gets it once");
+        outbox.enqueue(&samples::notification("n"), &receivers).await.expect("queued");
+        for _ in 0..5 {
+            let failed = deliver_pending(outbox.as_ref(), &subject, &[list(false, &told)]).await;
+            assert_eq!(failed.len(), 0, "{failed:?}");
+        }
+        let all = ["a: m", "list <b>: m", "a: n", "b: n"];
+        assert_eq!(*told.lock().expect("no panic"), all, "and the other when it is back");
     }
 
     async fn left_after(error: fn() -> PlatformError) -> (usize, Vec<String>) {

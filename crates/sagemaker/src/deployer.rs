@@ -111,6 +111,7 @@ impl AwsSageMakerDeployer {
         if *change == Reaction::Recreate {
             self.delete_and_wait(clients, wanted.endpoint).await?;
         }
+        failpoint::reach("sagemaker.changing");
         let mut result = Ok(());
         for pause in pauses() {
             result = if *change == Reaction::Update {
@@ -363,9 +364,9 @@ impl Deployer for AwsSageMakerDeployer {
     }
 
     async fn rollback(&self, request: &SwitchRequest) -> Result<(), DeployError> {
-        let SwitchRequest { endpoint, version, folder, .. } = request;
+        let SwitchRequest { endpoint, version, folder, current } = request;
         let doing = format!("rolling {endpoint} back to {}", version.version);
-        let purpose = Purpose::Rollback;
+        let purpose = Purpose::Rollback { current: *current };
         self.bring(&doing, &Wanted { endpoint, version, folder, purpose }).await
     }
 }

@@ -4,12 +4,12 @@
 //! |---|---|---|---|
 //! | none | create | create | create |
 //! | `InService`, the wanted version | adopt | adopt | adopt |
-//! | `InService`, another version | update | update from the expected one, else conflict | update |
+//! | `InService`, another version | update | update from the expected one, else conflict | the same |
 //! | `Creating`, `Updating` to the wanted version | adopt | adopt | adopt |
-//! | `Creating`, `Updating` to another | later | conflict; later from the expected one | later |
+//! | `Creating`, `Updating` to another | later | conflict; later from the expected one | the same |
 //! | `RollingBack` | later | later | adopt when it goes back to the wanted one, else later |
 //! | `SystemUpdating` | later | later | later |
-//! | `OutOfService`, `UpdateRollbackFailed` | delete, create | a person | update |
+//! | `OutOfService`, `UpdateRollbackFailed` | delete, create | a person | update; a person for another than the two |
 //! | `Failed` | delete, create | a person | a person |
 //! | `Deleting` | wait, create | a person | a person |
 //! | one that this release does not know | later | later | later |
@@ -37,7 +37,7 @@ pub(crate) struct Standing {
 pub(crate) enum Purpose {
     Staging,
     Switch { current: Option<Sha256Digest> },
-    Rollback,
+    Rollback { current: Option<Sha256Digest> },
 }
 
 /// What is done.
@@ -69,7 +69,7 @@ pub(crate) fn react(found: Option<&Standing>, wanted: Sha256Digest, purpose: Pur
             changing(found, wanted, purpose)
         }
         EndpointStatus::RollingBack
-            if purpose == Purpose::Rollback && found.configured == Some(wanted) =>
+            if matches!(purpose, Purpose::Rollback { .. }) && found.configured == Some(wanted) =>
         {
             Reaction::Adopt
         }
@@ -77,7 +77,12 @@ pub(crate) fn react(found: Option<&Standing>, wanted: Sha256Digest, purpose: Pur
         EndpointStatus::SystemUpdating => later("Amazon maintains it, wait until it is done"),
         EndpointStatus::OutOfService | EndpointStatus::UpdateRollbackFailed => match purpose {
             Purpose::Staging => Reaction::Recreate,
-            Purpose::Rollback => Reaction::Update,
+            Purpose::Rollback { current }
+                if found.configured != Some(wanted) && found.configured != current =>
+            {
+                Reaction::Conflict(stranger(found, found.configured, current))
+            }
+            Purpose::Rollback { .. } => Reaction::Update,
             Purpose::Switch { .. } => person("go back with `rollback` first"),
         },
         EndpointStatus::Failed => match purpose {
@@ -98,7 +103,9 @@ pub(crate) fn react(found: Option<&Standing>, wanted: Sha256Digest, purpose: Pur
 fn in_service(found: &Standing, wanted: Sha256Digest, purpose: Purpose) -> Reaction {
     match purpose {
         _ if found.configured == Some(wanted) => Reaction::Adopt,
-        Purpose::Switch { current } if found.configured != current => {
+        Purpose::Switch { current } | Purpose::Rollback { current }
+            if found.configured != current =>
+        {
             Reaction::Conflict(stranger(found, found.configured, current))
         }
         _ => Reaction::Update,
@@ -110,7 +117,9 @@ fn changing(found: &Standing, wanted: Sha256Digest, purpose: Purpose) -> Reactio
         return Reaction::Adopt;
     }
     match purpose {
-        Purpose::Switch { current } if found.pending.is_some() && found.pending != current => {
+        Purpose::Switch { current } | Purpose::Rollback { current }
+            if found.pending.is_some() && found.pending != current =>
+        {
             Reaction::Conflict(stranger(found, found.pending, current))
         }
         _ => Reaction::Later(format!(
@@ -189,8 +198,9 @@ mod tests {
     #[test]
     fn every_state_has_its_reaction() {
         let [old, new, other] = [&b"old"[..], b"new", b"other"].map(Sha256Digest::of);
+        let current = Some(old);
         let purposes =
-            [Purpose::Staging, Purpose::Switch { current: Some(old) }, Purpose::Rollback];
+            [Purpose::Staging, Purpose::Switch { current }, Purpose::Rollback { current }];
         let row = |status: &str, configured, pending| -> String {
             let (status, detail) = (EndpointStatus::from(status), String::new());
             let found = Standing { status, configured, pending, detail };
@@ -205,12 +215,14 @@ mod tests {
         }
         for (status, configured, pending, expected) in [
             ("InService", Some(new), None, "AAA"),
-            ("InService", Some(other), None, "UPU"),
-            ("Creating", None, Some(other), "LPL"),
-            ("Updating", Some(old), Some(other), "LPL"),
+            ("InService", Some(other), None, "UPP"),
+            ("Creating", None, Some(other), "LPP"),
+            ("Updating", Some(old), Some(other), "LPP"),
             ("Updating", Some(other), Some(old), "LLL"),
             ("Updating", Some(old), None, "LLL"),
             ("RollingBack", Some(new), Some(old), "LLA"),
+            ("OutOfService", Some(new), None, "RPU"),
+            ("UpdateRollbackFailed", Some(other), None, "RPP"),
         ] {
             assert_eq!(row(status, configured, pending), expected, "{status} {configured:?}");
         }

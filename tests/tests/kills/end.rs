@@ -136,6 +136,18 @@ impl Seen {
         self.told(base, 1, point);
     }
 
+    /// Production was changed behind mloop's back and brought back once, and nothing else happened.
+    pub(crate) fn is_restored_once(&self, before: &Self, point: &str) {
+        assert_eq!(self.deployments, before.deployments, "{point}");
+        let entries = |seen: &Self| seen.steps.iter().sum::<usize>();
+        assert_eq!(entries(self), entries(before) + 2, "{point}: an intent and an outcome of it");
+        let aliases = |seen: &Self| (seen.champion, seen.previous, seen.challenger);
+        assert_eq!(aliases(self), aliases(before), "{point}: aliases");
+        assert_eq!(self.endpoints, before.endpoints, "{point}: what serves");
+        assert_eq!(self.switches, 2, "{point}: there and back");
+        self.told_once(before, point);
+    }
+
     /// Whether a run has recorded such a verdict.
     pub(crate) fn tells(&self, verdict: DeploymentVerdict) -> bool {
         self.records(verdict) > 0

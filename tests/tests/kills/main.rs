@@ -8,7 +8,10 @@ mod copies;
 mod end;
 mod moments;
 mod points;
+mod restores;
 mod retrainings;
 mod rollbacks;
+#[path = "../shared/runs.rs"]
+mod runs;
 mod stops;
 mod world;

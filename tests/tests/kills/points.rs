@@ -42,7 +42,8 @@ fn of_steps(steps: &[Step]) -> impl Iterator<Item = &'static str> {
 
 /// Points on the way to production, where a copy can be stopped without holding what others need.
 pub(crate) fn forward_points() -> Vec<&'static str> {
-    let calls = points::DEPLOYMENT_CALLS.into_iter().filter(|one| *one != points::CALLING_ROLLBACK);
+    let others = [points::CALLING_ROLLBACK, points::CALLING_RESTORE];
+    let calls = points::DEPLOYMENT_CALLS.into_iter().filter(|one| !others.contains(one));
     of_steps(&Step::FORWARD).chain(calls).chain([points::DEPLOYMENT_CONCLUDED]).collect()
 }
 
@@ -67,6 +68,11 @@ pub(crate) fn rollback_points() -> Vec<&'static str> {
     all
 }
 
+/// Points at which production, changed by a call that came too late, is being restored.
+pub(crate) fn restoring_points() -> Vec<&'static str> {
+    of_steps(&[Step::ProductionRestored]).chain([points::CALLING_RESTORE]).collect()
+}
+
 fn training_points() -> Vec<&'static str> {
     let all = points::TRAINING_POINTS.into_iter().chain(mloop_local::REGISTRY_POINTS);
     all.chain(CHECKPOINTS).collect()
@@ -89,7 +95,8 @@ pub(crate) fn kill_at(world: &SmallWorld, command: Command, point: &str) {
 /// Those of retraining are found by the runs that pass them.
 #[test]
 fn no_point_of_the_flows_is_left_out() {
-    let tested = [deployment_points(), rollback_points(), training_points()].concat();
+    let tested =
+        [deployment_points(), rollback_points(), restoring_points(), training_points()].concat();
     let all = points::all().chain(mloop_local::REGISTRY_POINTS).chain(mloop_ledger::FAILPOINTS);
     let elsewhere = ["retraining.", "ledger.save_episode.", "ledger.put."];
     for point in all.filter(|point| !elsewhere.iter().any(|prefix| point.starts_with(prefix))) {

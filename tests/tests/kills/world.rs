@@ -1,21 +1,14 @@
 //! States of a small world to start from, made once and copied for each kill.
 
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
 
 use mloop_testkit::camera::Camera;
-use mloop_testkit::program::Finished;
 use mloop_testkit::small::SmallWorld;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Bound of every wait of these tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
-
-/// The moment that the run under test takes for now; a repeat under it is the same run.
-pub(crate) const AS_OF: &str = "2099-01-01T00:00:00+00:00";
+pub(crate) use crate::runs::{AS_OF, PATIENCE, ended_with, eventually, kill, signal};
 
 pub(crate) const DEPLOY: (&str, &[&str]) =
     ("deployment_main", &["run", "--config", "deployment_config.yaml", "--as-of", AS_OF]);
@@ -78,21 +71,6 @@ impl Bases {
     }
 }
 
-/// Demands one of these exit codes.
-pub(crate) fn ended_with(finished: &Finished, codes: &[i32]) {
-    let expected = finished.code.is_some_and(|code| codes.contains(&code));
-    assert!(expected, "ended with {:?}, not {codes:?}:\n{}", finished.code, finished.stderr);
-}
-
-/// Waits for something, for a bounded time.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Starts a command, its streams on a file, so that no full pipe can stop it; with a fail point if
 /// one is named.
 pub(crate) fn start(world: &SmallWorld, command: &[&str], point: Option<&str>) -> Child {
@@ -111,38 +89,15 @@ pub(crate) fn edit(world: &SmallWorld, file: &str, from: &str, to: &str) {
     std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
 }
 
-/// Sends a signal to a process of this test.
-pub(crate) fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("an id");
-    kill_process(pid, signal).expect("a process that was not waited for");
-}
-
 /// The file by which a process tells that it holds at its fail point.
 pub(crate) fn mark(world: &SmallWorld) -> PathBuf {
     world.folder().join("mark")
 }
 
-/// Kills a child by its id, and gives the status that it died with.
-pub(crate) fn kill(child: &mut Child) -> ExitStatus {
-    // It fails for a child that has ended: then the status tells so.
-    child.kill().unwrap_or_default();
-    child.wait().expect("a child of this process")
-}
-
-/// Calls a command as a DAG does: again while it asks for that (20 s for a lease that a killed run
-/// left, 30, 31), within bounds.
+/// Calls a command of a world as a DAG does.
 pub(crate) fn until_done(world: &SmallWorld, command: &[&str], codes: &[i32]) -> Value {
-    let began = Instant::now();
-    loop {
-        let finished = world.program(command[0], &command[1..]).expect("built").run();
-        let finished = finished.expect("runs");
-        let again = matches!(finished.code, Some(30 | 31)) && began.elapsed() < PATIENCE;
-        if !again {
-            ended_with(&finished, codes);
-            return finished.last;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let program = || world.program(command[0], &command[1..]).expect("built");
+    crate::runs::until_done(program, codes)
 }
 
 /// Cases at once where the moment of a kill counts: more would make runs slower than the one that was

@@ -9,12 +9,17 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// A database whose name begins like this.
+    /// An empty database whose name begins like this.
     pub(crate) fn new(name: &str) -> Self {
+        Self::copy_of("template0", name)
+    }
+
+    /// A database with all that is in another one, to which nobody may be connected.
+    pub(crate) fn copy_of(template: &str, name: &str) -> Self {
         let name = format!("{name}_{}", std::process::id());
         let admin = Services::running().postgres().url.parse().expect("an address");
         let database = Self { name, admin };
-        database.ask(&format!("CREATE DATABASE {} TEMPLATE template0", database.name));
+        database.ask(&format!("CREATE DATABASE {} TEMPLATE {template}", database.name));
         database
     }
 

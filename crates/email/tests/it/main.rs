@@ -12,7 +12,11 @@ use mloop_core::notification::{Notification, Severity};
 use mloop_core::secret::{Secret, SecretError};
 use mloop_core::{Secrets, SystemClock, error_chain};
 use mloop_platform::conformance::{Repeats, check_notifier, samples};
-use mloop_platform::{Notifier, NotifierRegistry, PlatformDeps, PlatformError, send_slack_alert};
+use mloop_platform::fakes::InMemoryLedger;
+use mloop_platform::{
+    Notifier, NotifierRegistry, Outbox as _, PlatformDeps, PlatformError, deliver_pending,
+    send_slack_alert,
+};
 use mloop_services::{Service, Services, Smtp};
 use scripted::Scripted;
 use serde_json::{Value, json};
@@ -187,7 +191,11 @@ async fn a_refused_recipient_keeps_the_mail_from_no_other() {
     let bench = Bench::new();
     let to = ["reject@example.org", "ops@example.org", "later@example.org"];
     let notification = samples::notification("m");
-    bench.notifier(&to).notify(&notification).await.expect("one has it");
+    let error =
+        bench.notifier(&to).notify(&notification).await.expect_err("one is to be tried again");
+    let PlatformError::Partly { missed, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*missed, ["mail <later@example.org>"], "who is refused for good is not tried again");
+    assert!(error.is_transient() && error_chain(&error).contains("451"), "{}", error_chain(&error));
     let mail = parsed(&bench.mails()[0]);
     assert_eq!(mail["headers"]["x-envelope-to"], "ops@example.org");
     for part in [&mail["parts"][0][1], &mail["parts"][1][1]] {
@@ -195,7 +203,39 @@ async fn a_refused_recipient_keeps_the_mail_from_no_other() {
         for told in ["Not delivered to", "reject@example.org", "550", "later@example.org", "451"] {
             assert!(part.contains(told), "{told} in {part}");
         }
+        assert_eq!(part.matches("tried again later").count(), 1, "{part}");
     }
+}
+
+#[tokio::test]
+async fn who_was_refused_for_now_gets_the_mail_later_and_alone() {
+    let (outbox, subject) =
+        (InMemoryLedger::new(Arc::new(SystemClock)), samples::subject("production"));
+    let notification = samples::notification("run-9");
+    outbox.enqueue(&notification, &["mail".to_owned()]).await.expect("queued");
+    let bench = Bench::new();
+    let greylisting = [bench.notifier(&["ops@example.org", "later@example.org"])];
+    for _ in 0..3 {
+        let failed = deliver_pending(outbox.as_ref(), &subject, &greylisting).await;
+        let [(_, error)] = failed.as_slice() else { panic!("told at each try: {failed:?}") };
+        assert!(error_chain(error).contains("451"), "{}", error_chain(error));
+    }
+    assert_eq!(bench.mails().len(), 1, "who has it gets no second copy");
+
+    // The same receiver at a server that takes all.
+    let server = Scripted::new(&[]);
+    let mut settings = plain(server.port());
+    settings["to"] = json!(["ops@example.org", "later@example.org"]);
+    let taking = [build(&settings, "").expect("a notifier")];
+    for _ in 0..3 {
+        let failed = deliver_pending(outbox.as_ref(), &subject, &taking).await;
+        assert_eq!(failed.len(), 0, "{failed:?}");
+    }
+    let heard = server.heard();
+    let named: Vec<&String> = heard.iter().filter(|line| line.starts_with("RCPT")).collect();
+    assert_eq!(named, ["RCPT TO:<later@example.org>"]);
+    let to = heard.iter().find(|line| line.starts_with("To: ")).expect("a header");
+    assert!(to.contains("ops@example.org") && to.contains("later@example.org"), "{to}");
 }
 
 #[tokio::test]

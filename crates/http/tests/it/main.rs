@@ -126,7 +126,21 @@ async fn retry_after_is_heeded_as_long_as_it_is_bearable() {
     assert!(began.elapsed() < Duration::from_secs(2), "too long to wait: the caller decides");
     assert_eq!(server.asked().len(), 1);
 
-    // A date, or nonsense: the own pause.
+    // A moment, by the server's own clock.
+    let moment = |text: &str| {
+        let date = "date: Sat, 28 Nov 2026 06:00:00 GMT";
+        Reply::of(503, &format!("{date}\r\nretry-after: {text}\r\n"), "")
+    };
+    for (text, status) in
+        [("Sat, 28 Nov 2026 06:00:01 GMT", 200), ("Sat, 28 Nov 2026 06:00:02 GMT", 503)]
+    {
+        let server = Server::new(&[moment(text), Reply::status(200)]);
+        let began = Instant::now();
+        assert_eq!(call(&server, Method::Get).await.expect("an answer").status, status, "{text}");
+        assert_eq!(began.elapsed() >= Duration::from_secs(1), status == 200, "{text}");
+    }
+
+    // One without that clock, or nonsense: the own pause.
     let server = Server::new(&[told("Wed, 21 Oct 2099 07:28:00 GMT"), Reply::status(200)]);
     assert_eq!(call(&server, Method::Get).await.expect("an answer").status, 200);
 }

@@ -2,6 +2,7 @@
 
 mod announcing;
 mod deployment;
+mod late;
 mod loop_turns;
 mod monitoring;
 mod once;

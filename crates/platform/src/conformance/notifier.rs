@@ -34,6 +34,12 @@ pub async fn check_notifier(
     assert_eq!(received(&one.id), expected, "a repeat is {repeats:?}");
     notifier.notify(&two).await.expect("another message");
     assert_eq!(received(&two.id), 1, "one message does not stand in for another");
+    let parts = notifier.parts();
+    let mut names: Vec<&str> = parts.iter().map(|part| part.name()).collect();
+    names.push(notifier.name());
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), parts.len() + 1, "each part has a name of its own: {names:?}");
 }
 
 #[cfg(test)]

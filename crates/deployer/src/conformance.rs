@@ -60,7 +60,7 @@ pub async fn check_deployer(
     let stranger = switch(production, first, Some(Sha256Digest::of(b"somebody else's")));
     let refusal = deployer.rollback(&stranger).await.expect_err("not what is to be taken back");
     assert!(matches!(refusal, DeployError::Conflict { .. }), "{refusal:?}");
-    answers_with(platform, production, sound, second.version.version.digest).await;
+    look.answered(production, second, "a refused rollback changes nothing").await;
 
     let back = switch(production, first, Some(second.version.version.digest));
     deployer.rollback(&back).await.expect("a rollback");
@@ -172,6 +172,8 @@ mod tests {
         StopsAfterFirstSwitch,
         KeepsOldServer,
         SwitchesStaging,
+        TakesStrangersBack,
+        TakesBackAndRefuses,
         RefusesSecondRollback,
         NeverGoesBack,
         LingersAfterRollback,
@@ -271,6 +273,21 @@ mod tests {
         }
 
         async fn rollback(&self, request: &SwitchRequest) -> Done {
+            let serves = self.inner.serving(&request.endpoint);
+            let is_strange =
+                ![request.current, Some(request.version.version.digest)].contains(&serves);
+            match self.fault {
+                Some(Fault::TakesStrangersBack) if is_strange => {
+                    return self.set(&request.endpoint, request).await;
+                }
+                Some(Fault::TakesBackAndRefuses) if is_strange => {
+                    let refusal = self.inner.rollback(request).await;
+                    self.set(&request.endpoint, request).await?;
+                    return refusal;
+                }
+                _ if is_strange => return self.inner.rollback(request).await,
+                _ => {}
+            }
             self.once(Fault::RefusesSecondRollback)?;
             self.went_back.store(true, Ordering::Relaxed);
             if self.has(Fault::NeverGoesBack) {
@@ -359,6 +376,8 @@ mod tests {
             (Fault::StopsAfterFirstSwitch, "a second switch takes place"),
             (Fault::KeepsOldServer, "a switch takes all traffic"),
             (Fault::SwitchesStaging, "a switch leaves staging alone"),
+            (Fault::TakesStrangersBack, "not what is to be taken back"),
+            (Fault::TakesBackAndRefuses, "a refused rollback changes nothing"),
             (Fault::RefusesSecondRollback, "a repeated rollback is adopted"),
             (Fault::NeverGoesBack, "a rollback takes place"),
             (Fault::LingersAfterRollback, "a rollback takes all traffic"),

@@ -160,7 +160,9 @@ fn of_eight_processes_that_find_an_older_ledger_one_migrates_it() {
          INSERT INTO meta VALUES ('schema_version', '1'), ('min_writer', '1'),
                                  ('min_writer_release', '0.1.0');
          {older};
-         INSERT INTO leases VALUES ('kept', 'someone', 7, 0)"
+         INSERT INTO leases VALUES ('kept', 'someone', 7, 0);
+         INSERT INTO runs VALUES ('r', 'deployment', 'm', 't', NULL, NULL, NULL, 'a', 'a', 'switched',
+                                  '{{\"body\": {{\"deployment\": \"d\"}}}}')"
     ));
     let started: Vec<Process> = (0..8).map(|_| Process::start("open", &place, &[])).collect();
     for process in started {
@@ -168,7 +170,8 @@ fn of_eight_processes_that_find_an_older_ledger_one_migrates_it() {
     }
     let version = place.count("SELECT value::bigint FROM meta WHERE key = 'schema_version'");
     assert_eq!(version, i64::from(mloop_ledger::SCHEMA_VERSION));
-    assert_eq!(place.count("SELECT count(revision) FROM runs"), 0, "the new column is there");
+    let told = "SELECT revision FROM runs WHERE deployment = 'd' AND outcome = 'switched'";
+    assert_eq!(place.count(told), 1, "the new columns are there, and filled");
     assert_eq!(place.count("SELECT fence FROM leases WHERE name = 'kept'"), 7);
 }
 

@@ -20,6 +20,8 @@ mod manifest;
 mod settings;
 mod status;
 mod submitter;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use mloop_platform::SubmitterRegistry;
 pub use settings::{KubernetesSubmitterSettings, Kueue, Resources, SecretVariable, Work};

@@ -75,7 +75,8 @@ pub struct Moto {
     pub url: String,
 }
 
-/// Prometheus: scrapes itself and the Pushgateway every second and takes remote writes.
+/// Prometheus: scrapes itself and the Pushgateway every second and takes remote writes, of up to three
+/// hours ago too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prometheus {

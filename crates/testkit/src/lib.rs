@@ -3,6 +3,7 @@
 pub mod camera;
 pub mod configs;
 pub mod images;
+pub mod jobs;
 pub mod program;
 pub mod server;
 pub mod small;

@@ -4,8 +4,6 @@
 //! or the upper half is. A network learns them in a second; through the cheap camera much looks to
 //! it like little, until it has been trained on such pictures too.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +13,6 @@ use mloop_core::{Clock as _, EndpointName, SystemClock, error_chain};
 use mloop_deployer::EndpointClient;
 use mloop_vision::data::{Dataset, Sample, write_parquet};
 use mloop_vision::{InputSpec, Pixels};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,6 +20,7 @@ use crate::KitError;
 use crate::camera::Camera;
 use crate::configs::{self, Change};
 use crate::images::Labelled;
+use crate::jobs;
 use crate::program::{Finished, Program};
 use crate::server::ModelServer;
 use crate::traffic::{Counted, SITES, Sender, write_labels};
@@ -191,9 +189,7 @@ impl SmallWorld {
     /// Process ids of the training jobs that run in this world.
     #[must_use]
     pub fn jobs_at_work(&self) -> Vec<i32> {
-        let jobs = std::fs::read_dir(self.folder().join("var/jobs"));
-        let folders = jobs.into_iter().flatten().flatten().map(|entry| entry.path());
-        folders.filter_map(|folder| running(&folder.join("process.pid"))).collect()
+        jobs::at_work(&self.folder().join("var/jobs"))
     }
 
     fn client(&self) -> Result<Arc<dyn EndpointClient>, KitError> {
@@ -203,24 +199,8 @@ impl SmallWorld {
 
 impl Drop for SmallWorld {
     fn drop(&mut self) {
-        for pid in self.jobs_at_work() {
-            if let Some(pid) = Pid::from_raw(pid) {
-                // One that ended meanwhile is what is wanted.
-                kill_process(pid, Signal::KILL).unwrap_or_default();
-            }
-        }
+        jobs::end(&self.folder().join("var/jobs"));
     }
-}
-
-/// The process of a pid file, if it is a job of this file: ids are given again, command lines tell.
-fn running(pid_file: &Path) -> Option<i32> {
-    let text = std::fs::read(pid_file).ok()?;
-    let pid = serde_json::from_slice::<Value>(&text).ok()?["pid"].as_i64()?;
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let path = pid_file.canonicalize().ok()?;
-    let mut words = command.split(|byte| *byte == 0).map(|word| Path::new(OsStr::from_bytes(word)));
-    let of_this_file = words.any(|word| word.canonicalize().is_ok_and(|word| word == path));
-    of_this_file.then(|| i32::try_from(pid).ok())?
 }
 
 /// Writes `train.parquet` and `test.parquet` of the small problem into a folder, which is made.

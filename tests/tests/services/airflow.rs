@@ -17,8 +17,10 @@ const EVERY: Duration = Duration::from_millis(500);
 /// Lines of a log that a failure shows.
 const TAIL: usize = 40;
 
-/// A client with an administrator's token.
+/// A client with an administrator's token, for the DAGs of one loop: callers name them as shipped.
 pub(crate) struct Airflow {
+    /// Ends the ids of the loop's DAGs.
+    suffix: String,
     runtime: tokio::runtime::Runtime,
     client: Client,
     base: BaseUrl,
@@ -33,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) dag_run_id: String,
     pub(crate) state: String,
     pub(crate) run_type: String,
+    /// What the tasks of our DAGs take for now.
+    pub(crate) run_after: DateTime<Utc>,
     pub(crate) data_interval_start: Option<DateTime<Utc>>,
     pub(crate) data_interval_end: Option<DateTime<Utc>>,
 }
@@ -45,11 +49,12 @@ pub(crate) struct Left {
 }
 
 impl Airflow {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(suffix: &str) -> Self {
         let services = Services::running();
         let airflow = services.airflow();
         let client = Client::new(Policy::default()).expect("a client");
         let mut known = Self {
+            suffix: suffix.to_owned(),
             runtime: tokio::runtime::Runtime::new().expect("a runtime"),
             client,
             base: airflow.url.parse().expect("an address"),
@@ -82,6 +87,16 @@ impl Airflow {
             .header("authorization", &format!("Bearer {}", self.token))
     }
 
+    /// The id of the loop's DAG that is shipped under this id.
+    pub(crate) fn id(&self, dag: &str) -> String {
+        format!("{dag}{}", self.suffix)
+    }
+
+    /// The name of its file.
+    pub(crate) fn file(&self, dag: &str) -> String {
+        format!("{}_dag.py", self.id(dag))
+    }
+
     fn get(&self, path: &[&str]) -> Response {
         self.send(&self.request(Method::Get, path))
     }
@@ -89,17 +104,20 @@ impl Airflow {
     /// Waits until the DAG processor has read the DAGs.
     pub(crate) fn wait_until_known(&self, dags: &[&str]) {
         let began = Instant::now();
-        while !dags.iter().all(|dag| self.get(&["dags", dag]).status == 200) {
+        while !dags.iter().all(|dag| self.get(&["dags", &self.id(dag)]).status == 200) {
             let errors = self.get(&["importErrors"]);
-            let broken = errors.json::<Value>().is_ok_and(|found| found["total_entries"] != 0);
-            assert!(!broken, "a DAG cannot be imported: {}", errors.excerpt(4000));
+            let found: Value = errors.json().unwrap_or_default();
+            let files = found["import_errors"].as_array().into_iter().flatten();
+            let mut files = files.filter_map(|error| error["filename"].as_str());
+            let ours = |file: &str| dags.iter().any(|dag| file.ends_with(&self.file(dag)));
+            assert!(!files.any(ours), "a DAG cannot be imported: {}", errors.excerpt(4000));
             assert!(began.elapsed() < PATIENCE, "Airflow does not see all of {dags:?}");
             std::thread::sleep(EVERY);
         }
     }
 
     fn set_paused(&self, dag: &str, paused: bool) -> Response {
-        let request = self.request(Method::Patch, &["dags", dag]);
+        let request = self.request(Method::Patch, &["dags", &self.id(dag)]);
         let request = request.query("update_mask", "is_paused");
         self.send(&request.json(&json!({"is_paused": paused})))
     }
@@ -111,7 +129,7 @@ impl Airflow {
 
     /// Starts a run by hand.
     pub(crate) fn trigger(&self, dag: &str, run: &str, conf: &Value) {
-        let request = self.request(Method::Post, &["dags", dag, "dagRuns"]);
+        let request = self.request(Method::Post, &["dags", &self.id(dag), "dagRuns"]);
         let body = json!({"dag_run_id": run, "logical_date": null, "conf": conf});
         let answer = self.send(&request.json(&body));
         assert_eq!(answer.status, 200, "{dag}: {}", answer.excerpt(500));
@@ -123,7 +141,7 @@ impl Airflow {
         struct Page {
             dag_runs: Vec<Run>,
         }
-        let request = self.request(Method::Get, &["dags", dag, "dagRuns"]);
+        let request = self.request(Method::Get, &["dags", &self.id(dag), "dagRuns"]);
         let answer = self.send(&request.query("limit", "100").query("order_by", "id"));
         if answer.status == 404 {
             return vec![];
@@ -182,49 +200,59 @@ impl Airflow {
         }
     }
 
-    /// Waits until a task of a run that was started by hand is in a state; it may not end otherwise.
-    pub(crate) fn wait_for_state(&self, dag: &str, id: &str, task: &str, wanted: &str) -> Run {
+    /// Waits until a run that was started by hand is as it is wanted.
+    pub(crate) fn wait_for_run(
+        &self,
+        dag: &str,
+        id: &str,
+        else_what: &str,
+        wanted: impl Fn(&Run) -> bool,
+    ) -> Run {
         let began = Instant::now();
         loop {
             let found = self.runs(dag).into_iter().find(|run| run.dag_run_id == id);
             let run = found.unwrap_or_else(|| panic!("{dag} has no run {id}"));
-            if self.tried(&run, task).0 == wanted {
+            if wanted(&run) {
                 return run;
             }
-            let goes_on = ["queued", "running"].contains(&run.state.as_str());
-            let waits = goes_on && began.elapsed() < PATIENCE;
-            assert!(waits, "{task} is not `{wanted}`\n{}", self.report(&run));
+            assert!(began.elapsed() < PATIENCE, "{else_what}\n{}", self.report(&run));
             std::thread::sleep(EVERY);
         }
     }
 
     /// Waits for the end of a run.
     pub(crate) fn wait_for_end(&self, dag: &str, id: &str) -> Run {
-        let began = Instant::now();
-        loop {
-            let found = self.runs(dag).into_iter().find(|run| run.dag_run_id == id);
-            let run = found.unwrap_or_else(|| panic!("{dag} has no run {id}"));
-            if !["queued", "running"].contains(&run.state.as_str()) {
-                return run;
-            }
-            assert!(began.elapsed() < PATIENCE, "{id} does not end\n{}", self.report(&run));
-            std::thread::sleep(EVERY);
-        }
+        let ended = |run: &Run| !["queued", "running"].contains(&run.state.as_str());
+        self.wait_for_run(dag, id, "it does not end", ended)
+    }
+
+    /// The exit codes of a task's tries that have ended, of their logs: each try takes away what the one
+    /// before it left.
+    pub(crate) fn exit_codes(&self, run: &Run, task: &str) -> Vec<i64> {
+        let code = |line: String| {
+            event(&line).strip_prefix("Command exited with return code ")?.trim().parse().ok()
+        };
+        let text = |attempt| std::fs::read_to_string(self.log(run, task, attempt)).ok();
+        let logs = (1..).map_while(text);
+        logs.filter_map(|log| log.lines().find_map(|line| code(line.to_owned()))).collect()
+    }
+
+    fn log(&self, run: &Run, task: &str, attempt: u64) -> PathBuf {
+        let logs = self.home.join("logs").join(format!("dag_id={}", run.dag_id));
+        let logs = logs.join(format!("run_id={}/task_id={task}", run.dag_run_id));
+        logs.join(format!("attempt={attempt}.log"))
     }
 
     /// A run for people: its tasks' states, and the ends of their logs.
     pub(crate) fn report(&self, run: &Run) -> String {
         let Run { dag_id, dag_run_id, state, run_type, .. } = run;
         let mut text = format!("{dag_id} / {dag_run_id} ({run_type}): {state}\n");
-        let logs = self.home.join("logs").join(format!("dag_id={dag_id}"));
-        let logs = logs.join(format!("run_id={dag_run_id}"));
         let answer = self.get(&["dags", dag_id, "dagRuns", dag_run_id, "taskInstances"]);
         let tasks: Value = answer.json().unwrap_or_default();
         for task in tasks["task_instances"].as_array().into_iter().flatten() {
             let id = task["task_id"].as_str().unwrap_or_default();
             let attempt = task["try_number"].as_u64().unwrap_or_default();
-            let log = logs.join(format!("task_id={id}/attempt={attempt}.log"));
-            let lines = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = std::fs::read_to_string(self.log(run, id, attempt)).unwrap_or_default();
             let lines: Vec<String> = lines.lines().map(event).collect();
             let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n    ");
             writeln!(text, "  {id}, try {attempt}: {}\n    {tail}", task["state"]).expect("text");
@@ -239,14 +267,14 @@ impl Airflow {
         self.set_paused(dag, true);
         for run in self.runs(dag) {
             if ["queued", "running"].contains(&run.state.as_str()) {
-                let request =
-                    self.request(Method::Patch, &["dags", dag, "dagRuns", &run.dag_run_id]);
+                let place = ["dags", &run.dag_id, "dagRuns", &run.dag_run_id];
+                let request = self.request(Method::Patch, &place);
                 self.send(&request.json(&json!({"state": "failed"})));
             }
         }
         loop {
             // 409 while a task ends.
-            let answer = self.send(&self.request(Method::Delete, &["dags", dag]));
+            let answer = self.send(&self.request(Method::Delete, &["dags", &self.id(dag)]));
             if answer.status != 409 || began.elapsed() > PATIENCE {
                 assert!(matches!(answer.status, 204 | 404), "{dag}: {}", answer.excerpt(500));
                 return;

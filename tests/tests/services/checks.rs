@@ -50,10 +50,14 @@ fn the_shipped_configurations_build_and_say_that_nobody_answers() {
     // AWS's own address is somebody's.
     let connection = "region: eu-central-1\n      endpoint_url: https://sagemaker.example.invalid";
     changes.push(("deployment_config.yaml", "region: eu-central-1", connection.to_owned()));
-    // Images that are not there would be a mistake of the configuration.
-    let data = folder.path().join("data");
-    write_data_sets(&data).expect("written");
-    changes.push(("training_config.yaml", "/srv/mloop/data", data.display().to_string()));
+    // Images and captured traffic that are not there would be mistakes of the configuration.
+    write_data_sets(&folder.path().join("data")).expect("written");
+    for below in ["capture", "labels"] {
+        std::fs::create_dir(folder.path().join(below)).expect("made");
+    }
+    for file in ["monitoring_config.yaml", "training_config.yaml"] {
+        changes.push((file, "/srv/mloop", folder.path().display().to_string()));
+    }
     configs::write_services(folder.path(), &changes).expect("written");
     write_secrets(folder.path());
     for (program, config) in BINARIES {

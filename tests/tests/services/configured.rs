@@ -1,11 +1,14 @@
 //! `configs/services/` with the addresses of the bench.
 
+use mloop_kubernetes::testing::TOKEN;
 use mloop_services::Services;
 use mloop_testkit::configs::Change;
 use mloop_testkit::program;
 use mloop_testkit::small::training_changes;
 use mloop_tests::root;
+use serde_json::json;
 
+use crate::dags::Woken;
 use crate::world::World;
 
 /// What stands in no log and in no result.
@@ -16,8 +19,29 @@ const WEBHOOK: &str = "services/T0/B0/hunter2";
 pub(crate) enum Jobs {
     /// As shipped: runs of a DAG.
     OfAirflow,
+    /// Processes beside the task that asks for them.
+    OfProcesses,
+    /// Jobs of Kubernetes.
+    OfKubernetes,
     /// Jobs of SageMaker.
     OfSageMaker,
+}
+
+impl Jobs {
+    /// A word for them, as names of models and DAGs may have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OfAirflow => "airflow",
+            Self::OfProcesses => "processes",
+            Self::OfKubernetes => "kubernetes",
+            Self::OfSageMaker => "sagemaker",
+        }
+    }
+
+    /// Jobs outside of Airflow emit no event when they end.
+    pub(crate) fn woken(self) -> Woken {
+        if self == Self::OfAirflow { Woken::ByEvents } else { Woken::ByTheClock }
+    }
 }
 
 /// The submitter as shipped.
@@ -27,7 +51,7 @@ const AIRFLOW: &str = "  kind: airflow\n  settings:\n    url: https://airflow.ex
 
 impl World {
     /// Addresses, places, names and sizes, and how long things take that are far quicker here.
-    pub(crate) fn changes(&self, services: &Services, jobs: Jobs) -> Vec<Change> {
+    pub(crate) fn changes(&self, services: &Services) -> Vec<Change> {
         let to = str::to_owned;
         let (monitoring, retraining) = ("monitoring_config.yaml", "retrain_config.yaml");
         let (training, deployment) = ("training_config.yaml", "deployment_config.yaml");
@@ -41,9 +65,15 @@ impl World {
             smtp.ca_file.display()
         );
         let mut changes = training_changes();
+        let mlflow = self.mlflow();
         for file in [monitoring, retraining, training, deployment] {
             changes.push((file, "model: fashion\n", format!("model: {}\n", self.name)));
-            changes.push((file, "https://mlflow.example.org", services.mlflow().url.clone()));
+            let of_example = "https://mlflow.example.org\n    username: mloop";
+            changes.push((
+                file,
+                of_example,
+                format!("{}\n    username: {}", mlflow.url, mlflow.username),
+            ));
         }
         for file in [monitoring, retraining, deployment] {
             changes.push((file, "mloop@db.example.org:5432/mloop", ledger.clone()));
@@ -67,8 +97,14 @@ impl World {
         changes.extend([
             (monitoring, "https://prometheus.example.org", services.prometheus().url.clone()),
             (monitoring, "https://pushgateway.example.org", services.pushgateway().url.clone()),
+            (
+                monitoring,
+                "{server_address: fashion-production}",
+                format!("{{server_address: fashion-production, job: {}}}", self.name),
+            ),
+            (monitoring, "max_p99_ms: 250.0", to("max_p99_ms: 5000.0")),
             (monitoring, "settle_secs: 120", to("settle_secs: 1")),
-            (retraining, AIRFLOW, self.submitter(services, jobs)),
+            (retraining, AIRFLOW, self.submitter(services)),
             (
                 retraining,
                 "windows: {at_least: 2, of_windows: 3}",
@@ -80,52 +116,73 @@ impl World {
             (deployment, "latency_requests: 100", to("latency_requests: 10")),
             (deployment, "poll_ms: 15000", to("poll_ms: 200")),
         ]);
+        if self.jobs == Jobs::OfKubernetes {
+            // A Secret of the cluster, where the others have a file.
+            let (file, secret) =
+                ("password_file: secrets/mlflow-password", "password_env: MLFLOW_PASSWORD");
+            changes.push((training, file, to(secret)));
+        }
         changes
     }
 
-    fn submitter(&self, services: &Services, jobs: Jobs) -> String {
-        if jobs == Jobs::OfSageMaker {
-            return self.jobs_of_sagemaker();
+    fn submitter(&self, services: &Services) -> String {
+        let program = program::path("training_main").expect("built").display().to_string();
+        match self.jobs {
+            Jobs::OfAirflow => {
+                let airflow = services.airflow();
+                let shipped = AIRFLOW.replace("https://airflow.example.org", &airflow.url);
+                shipped.replace("username: mloop", &format!("username: {}", airflow.username))
+            }
+            Jobs::OfProcesses => {
+                let hold = format!(
+                    "RUST_LOG: info, MLOOP_FAILPOINT: training.planned, MLOOP_FAILPOINT_MARK: {}",
+                    self.held().display()
+                );
+                example("process", &[("RUST_LOG: info", hold)])
+            }
+            Jobs::OfKubernetes => {
+                let cluster = self.cluster.as_ref().expect("a cluster");
+                let at = json!({"server": format!("http://{}", cluster.address())});
+                let kubeconfig = cluster.kubeconfig(&at, TOKEN).display().to_string();
+                let command = format!("[{program},");
+                let kubeconfig = format!("kubeconfig: {kubeconfig}");
+                let changes = [("kubeconfig: null", kubeconfig), ("[training_main,", command)];
+                example("kubernetes", &changes)
+            }
+            Jobs::OfSageMaker => {
+                let config = self.configs().join("training_config.yaml").display().to_string();
+                let connection = format!(
+                    "{{region: eu-central-1, endpoint_url: {}, s3_endpoint_url: {}}}",
+                    self.simulator.url(),
+                    services.moto().url
+                );
+                let example = example(
+                    "sagemaker",
+                    &[
+                        ("{region: eu-central-1}", connection),
+                        ("[training_main,", format!("[{program},")),
+                        ("/opt/ml/input/data/config/training_config.yaml", config),
+                        ("company-models", self.name.clone()),
+                    ],
+                );
+                let channels = ["    channels:", "      config: s3:", "      data: s3:"];
+                let is_channel = |line: &&str| channels.iter().any(|one| line.starts_with(one));
+                example
+                    .lines()
+                    .filter(|line| !is_channel(line))
+                    .map(|line| format!("{line}\n"))
+                    .collect()
+            }
         }
-        let airflow = services.airflow();
-        let shipped = AIRFLOW.replace("https://airflow.example.org", &airflow.url);
-        shipped.replace("username: mloop", &format!("username: {}", airflow.username))
-    }
-
-    /// The shipped example, whose command and configuration are those of this machine: the simulator
-    /// has no images and runs jobs here.
-    fn jobs_of_sagemaker(&self) -> String {
-        let path = root().join("configs/examples/submitter_sagemaker.yaml");
-        let mut text = std::fs::read_to_string(path).expect("a shipped file");
-        let program = program::path("training_main").expect("built");
-        let config = Self::configs().join("training_config.yaml");
-        let connection = format!(
-            "{{region: eu-central-1, endpoint_url: {}, s3_endpoint_url: {}}}",
-            self.simulator.url(),
-            Services::running().moto().url
-        );
-        for (from, to) in [
-            ("{region: eu-central-1}", connection),
-            ("[training_main,", format!("[{},", program.display())),
-            ("/opt/ml/input/data/config/training_config.yaml", config.display().to_string()),
-            ("company-models", self.name.clone()),
-        ] {
-            assert!(text.contains(from), "the example no longer holds `{from}`");
-            text = text.replace(from, &to);
-        }
-        let channels = ["  channels:", "    config: s3:", "    data: s3:"];
-        let kept = text.lines().filter(|line| !channels.iter().any(|one| line.starts_with(one)));
-        kept.map(|line| format!("  {line}\n")).collect()
     }
 
     pub(crate) fn write_secrets(&self, services: &Services) {
-        let folder = Self::configs().join("secrets");
+        let folder = self.configs().join("secrets");
         std::fs::create_dir_all(&folder).expect("made");
         let webhook = format!("http://{}/{WEBHOOK}", self.chat.address());
         for (file, secret) in [
             ("ledger-password", services.postgres().password.as_str()),
-            // This MLflow asks nobody who calls.
-            ("mlflow-password", "any"),
+            ("mlflow-password", self.mlflow().password.as_str()),
             ("airflow-password", services.airflow().password.as_str()),
             ("smtp-password", services.smtp().password.as_str()),
             ("slack-webhook-url", webhook.as_str()),
@@ -133,4 +190,15 @@ impl World {
             std::fs::write(folder.join(file), secret).expect("written");
         }
     }
+}
+
+/// A shipped example of a submitter, for this machine: it has no images.
+fn example(kind: &str, changes: &[(&str, String)]) -> String {
+    let path = root().join(format!("configs/examples/submitter_{kind}.yaml"));
+    let mut text = std::fs::read_to_string(path).expect("a shipped file");
+    for (from, to) in changes {
+        assert!(text.contains(from), "the example no longer holds `{from}`");
+        text = text.replace(from, to);
+    }
+    text.lines().map(|line| format!("  {line}\n")).collect()
 }

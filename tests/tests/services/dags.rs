@@ -1,8 +1,9 @@
-//! The four DAGs in the bench's Airflow, with the binaries of this build.
+//! The DAGs in the bench's Airflow, with the binaries of this build.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use mloop_services::Services;
 use mloop_testkit::program;
@@ -11,12 +12,18 @@ use mloop_tests::root;
 use crate::airflow::Airflow;
 use crate::world::KEYS;
 
-/// The DAGs: id and file.
-const DAGS: [(&str, &str); 4] = [
-    ("mloop_monitoring", "monitoring_dag.py"),
-    ("mloop_retraining", "retraining_dag.py"),
-    ("mloop_training", "training_dag.py"),
-    ("mloop_deployment", "deployment_dag.py"),
+/// A DAG as shipped, and the file of its configuration.
+#[derive(Clone, Copy)]
+struct Dag {
+    id: &'static str,
+    config: &'static str,
+}
+
+const DAGS: [Dag; 4] = [
+    Dag { id: "mloop_monitoring", config: "monitoring_config.yaml" },
+    Dag { id: "mloop_retraining", config: "retrain_config.yaml" },
+    Dag { id: "mloop_training", config: "training_config.yaml" },
+    Dag { id: "mloop_deployment", config: "deployment_config.yaml" },
 ];
 
 /// What wakes retraining and deployment.
@@ -24,39 +31,19 @@ const DAGS: [(&str, &str); 4] = [
 pub(crate) enum Woken {
     /// The events of assets alone: their clocks next strike in years.
     ByEvents,
-    /// The clock alone, every quarter of a minute: no task emits an event.
+    /// The clock alone, every five seconds: no task emits an event.
     ByTheClock,
 }
 
-/// The DAGs, paused until asked for. They are removed with everything that Airflow knows of them.
+/// The DAGs of one loop, paused until asked for. They are removed with everything that Airflow knows of
+/// them.
 pub(crate) struct Dags {
     pub(crate) airflow: Airflow,
+    dags: Vec<Dag>,
     placed: Vec<PathBuf>,
 }
 
 impl Woken {
-    /// A DAG file, as shipped but for what wakes it.
-    fn file(self, name: &str) -> String {
-        let path = root().join("dags").join(name);
-        let mut text = std::fs::read_to_string(&path).expect("a shipped file");
-        let mut change = |from: &str, to: &str| {
-            assert!(text.contains(from), "dags/{name} no longer holds `{from}`");
-            text = text.replace(from, to);
-        };
-        let clock = match self {
-            Self::ByEvents => "\"0 0 29 2 *\"",
-            Self::ByTheClock => "\"* * * * * */15\"",
-        };
-        match name {
-            "retraining_dag.py" => change("\"20 * * * *\"", clock),
-            "deployment_dag.py" => change("\"*/30 * * * *\"", clock),
-            "monitoring_dag.py" if self == Self::ByTheClock => change("tells=MONITORED,", ""),
-            "training_dag.py" if self == Self::ByTheClock => change("tells=STAGING_READY,", ""),
-            _ => {}
-        }
-        text
-    }
-
     /// The type of the runs that it leads to.
     pub(crate) fn run_type(self) -> &'static str {
         match self {
@@ -64,42 +51,134 @@ impl Woken {
             Self::ByTheClock => "scheduled",
         }
     }
+
+    /// Of the shipped DAGs those that a loop needs. One that goes by the clock has its jobs done outside of
+    /// Airflow.
+    fn dags(self) -> Vec<Dag> {
+        let all = DAGS.into_iter();
+        all.filter(|dag| self == Self::ByEvents || dag.id != "mloop_training").collect()
+    }
+}
+
+/// A shipped file with changes, each of which must find its text.
+struct Shipped {
+    name: String,
+    text: String,
+}
+
+impl Shipped {
+    fn new(name: &str) -> Self {
+        let text = std::fs::read_to_string(root().join("dags").join(name));
+        Self { name: name.to_owned(), text: text.expect("a shipped file") }
+    }
+
+    fn with(self, from: &str, to: &str) -> Self {
+        assert!(self.text.contains(from), "dags/{} no longer holds `{from}`", self.name);
+        Self { text: self.text.replace(from, to), ..self }
+    }
+}
+
+impl Dag {
+    fn shipped(self) -> Shipped {
+        Shipped::new(&format!("{}_dag.py", self.id.trim_start_matches("mloop_")))
+    }
+
+    /// As shipped, but its clock next strikes in years.
+    fn by_events(self) -> String {
+        match self.clock() {
+            Some(clock) => self.shipped().with(clock, "\"0 0 29 2 *\"").text,
+            None => self.shipped().text,
+        }
+    }
+
+    /// As shipped, but on its own among several loops: with an id, a configuration and an asset that are
+    /// nobody else's. Its clock strikes every five seconds, and no task tells of its asset.
+    fn by_the_clock(self, id: &str, configs: &Path) -> String {
+        let variable = self.config.trim_end_matches(".yaml").to_uppercase();
+        let config = configs.join(self.config);
+        let shipped = self
+            .shipped()
+            .with(&format!("dag_id=\"{}\"", self.id), &format!("dag_id=\"{id}\""))
+            .with(&format!("\"$MLOOP_{variable}\""), &format!("\"{}\"", config.display()));
+        let Some(clock) = self.clock() else { return shipped.with("tells=MONITORED,", "").text };
+        let asset = if self.id == "mloop_retraining" { "MONITORED" } else { "STAGING_READY" };
+        let own = format!(
+            "from airflow.sdk import Asset\nfrom mloop_tasks import binary\n{asset} = Asset(\"{id}\")"
+        );
+        let import = format!("from mloop_tasks import {asset}, binary");
+        shipped.with(clock, "\"* * * * * */5\"").with(&import, &own).text
+    }
+
+    /// The schedule beside the asset, where there is one.
+    fn clock(self) -> Option<&'static str> {
+        match self.id {
+            "mloop_retraining" => Some("\"20 * * * *\""),
+            "mloop_deployment" => Some("\"*/30 * * * *\""),
+            _ => None,
+        }
+    }
 }
 
 impl Dags {
-    pub(crate) fn new(woken: Woken) -> Self {
-        let mut dags = Self { airflow: Airflow::new(), placed: vec![] };
-        let services = Services::running();
-        let place = services.airflow();
-        // What a run that was killed may have left.
-        for (dag, file) in DAGS {
-            remove(&place.dags_folder.join(file));
-            dags.airflow.remove(dag);
+    /// Puts the DAGs of a loop in place; Airflow finds them within seconds.
+    pub(crate) fn new(woken: Woken, name: &str, configs: &Path) -> Self {
+        let suffix = match woken {
+            Woken::ByEvents => String::new(),
+            Woken::ByTheClock => format!("_{name}"),
+        };
+        let mut dags = Self { airflow: Airflow::new(&suffix), dags: woken.dags(), placed: vec![] };
+        place_what_all_share();
+        let folder = Services::running().airflow().dags_folder.clone();
+        for dag in &dags.dags {
+            let path = folder.join(dags.airflow.file(dag.id));
+            // What a run that was killed may have left.
+            remove(&path);
+            dags.airflow.remove(dag.id);
+            let text = match woken {
+                Woken::ByEvents => dag.by_events(),
+                Woken::ByTheClock => dag.by_the_clock(&dags.airflow.id(dag.id), configs),
+            };
+            write(&path, &text, 0o644);
+            dags.placed.push(path);
         }
-        for name in ["monitoring_main", "retraining_main", "training_main", "deployment_main"] {
-            dags.put(&place.bin_folder.join(name), &wrapper(name), 0o755);
-        }
-        // Other tests' DAGs import it too, so it stays.
-        let shared = "mloop_tasks.py";
-        write(&place.dags_folder.join(shared), &woken.file(shared), 0o644);
-        for (_, file) in DAGS {
-            dags.put(&place.dags_folder.join(file), &woken.file(file), 0o644);
-        }
-        dags.airflow.wait_until_known(&DAGS.map(|(dag, _)| dag));
         dags
     }
 
-    fn put(&mut self, path: &Path, text: &str, mode: u32) {
-        write(path, text, mode);
-        self.placed.push(path.to_owned());
+    /// Waits until Airflow has found all.
+    pub(crate) fn wait_until_known(&self) {
+        let ids: Vec<&str> = self.dags.iter().map(|dag| dag.id).collect();
+        self.airflow.wait_until_known(&ids);
     }
+
+    /// Unpauses all but monitoring.
+    pub(crate) fn unpause_those_that_follow(&self) {
+        let others = self.dags.iter().filter(|dag| dag.id != "mloop_monitoring");
+        others.for_each(|dag| self.airflow.unpause(dag.id));
+    }
+}
+
+/// The binaries and what all DAGs import. They stay: other loops, and other tests' DAGs, need them.
+fn place_what_all_share() {
+    static PLACED: Once = Once::new();
+    PLACED.call_once(|| {
+        let services = Services::running();
+        let place = services.airflow();
+        for name in ["monitoring_main", "retraining_main", "training_main", "deployment_main"] {
+            write(&place.bin_folder.join(name), &wrapper(name), 0o755);
+        }
+        let shared = Shipped::new("mloop_tasks.py");
+        // A task that is to be tried again waits for the scheduler, and hardly longer.
+        let shared =
+            shared.with("retry_delay=timedelta(minutes=2)", "retry_delay=timedelta(seconds=1)");
+        write(&place.dags_folder.join(&shared.name), &shared.text, 0o644);
+    });
 }
 
 impl Drop for Dags {
     fn drop(&mut self) {
         let removed = std::panic::catch_unwind(AssertUnwindSafe(|| {
             self.placed.iter().for_each(|path| remove(path));
-            DAGS.iter().for_each(|(dag, _)| self.airflow.remove(dag));
+            self.dags.iter().for_each(|dag| self.airflow.remove(dag.id));
         }));
         // A test that failed already has said more than this would.
         if let Err(problem) = removed
@@ -110,12 +189,14 @@ impl Drop for Dags {
     }
 }
 
-/// A binary of this build with AWS's credentials, as a worker's environment would have them.
+/// A binary of this build with AWS's credentials, as a worker's environment would have them, and with what
+/// a file beside it adds, if there is one.
 fn wrapper(name: &str) -> String {
     let path = program::path(name).expect("built");
     format!(
         "#!/bin/sh\nexport AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}\n\
-         export AWS_EC2_METADATA_DISABLED=true\nexec '{}' \"$@\"\n",
+         export AWS_EC2_METADATA_DISABLED=true\n[ ! -r \"$0.env\" ] || . \"$0.env\"\n\
+         exec '{}' \"$@\"\n",
         KEYS[0],
         KEYS[1],
         path.display()

@@ -2,10 +2,12 @@
 //! bench with `cargo xtask services up`.
 
 mod airflow;
+mod callers;
 mod checks;
 mod configured;
 mod dags;
 #[path = "../shared/database.rs"]
 mod database;
+mod retries;
 mod rounds;
 mod world;

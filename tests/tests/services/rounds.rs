@@ -1,65 +1,62 @@
-//! The loop under the scheduler: once woken by events alone, once by the clock alone.
+//! The loop under the scheduler: once woken by events alone, and by the clock alone with the jobs of each
+//! submitter outside of Airflow.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{SubsecRound as _, TimeDelta, Timelike as _};
-use mloop_core::JobId;
+use mloop_core::{Clock as _, JobId, SystemClock};
 use mloop_services::Services;
+use mloop_testkit::jobs;
 use serde_json::{Value, json};
 
 use crate::airflow::{Airflow, Left, Run};
 use crate::checks::the_shipped_configurations_reach_all_services;
 use crate::configured::Jobs;
 use crate::dags::{Dags, Woken};
+use crate::retries::{values_are_never_run_as_shell, what_may_succeed_later_is_tried_again};
 use crate::world::{World, ended_with};
+
+/// Bound of the waits for what takes a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one turn of the loop needs. The DAGs end before that on which they work.
 struct Round {
     dags: Dags,
     world: World,
-    woken: Woken,
-    jobs: Jobs,
-    /// One at a time, since all take the same ids and the same folder of configurations.
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Round {
-    fn new(woken: Woken, jobs: Jobs) -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = match woken {
-            Woken::ByEvents => "events",
-            Woken::ByTheClock => "clock",
-        };
-        let dags = Dags::new(woken);
-        Self { dags, world: World::new(name, jobs), woken, jobs, _turn: turn }
+    fn new(jobs: Jobs) -> Self {
+        let world = World::new(jobs);
+        Self { dags: Dags::new(jobs.woken(), jobs.name(), &world.configs()), world }
     }
 }
 
 /// Goes around once, from drifted traffic to a new version in production.
-fn around(Round { dags, world, woken, jobs, .. }: &Round) {
-    let (airflow, woken) = (&dags.airflow, *woken);
+fn around(Round { dags, world }: &Round) {
+    let (airflow, woken) = (&dags.airflow, world.jobs.woken());
     world.first_version();
     let first = world.answering().expect("a digest");
-    world.drifted_traffic();
-    for dag in ["mloop_training", "mloop_retraining", "mloop_deployment"] {
-        airflow.unpause(dag);
-    }
+    dags.wait_until_known();
+    dags.unpause_those_that_follow();
+    let taken = world.drifted_traffic();
+    let sent = SystemClock.now();
     the_shipped_configurations_reach_all_services(world);
     if woken == Woken::ByTheClock {
-        // The schedule's own first runs find nothing to do. Those that follow are later than the
-        // traffic, however long the rest takes.
-        for (dag, task) in [("mloop_retraining", "retrain"), ("mloop_deployment", "deploy")] {
-            airflow.wait_for(dag, task, "a first run", |_, left| left.exit_code == 99);
-        }
+        // A job that is asked for by a run of an earlier moment would look for traffic up to then.
+        let later = |run: &Run, left: &Left| run.run_after > sent && left.exit_code == 99;
+        airflow.wait_for("mloop_retraining", "retrain", "nothing to do yet", later);
     }
 
     airflow.unpause("mloop_monitoring");
-    alerted(world, airflow);
+    alerted(world, airflow, &taken);
     let job = submitted(airflow, woken);
-    let digest = match jobs {
+    if world.jobs == Jobs::OfProcesses {
+        outlives_its_task(world);
+    }
+    let digest = match world.jobs {
         Jobs::OfAirflow => trained(airflow, &job),
-        Jobs::OfSageMaker => closed(airflow)["version"]["digest"].clone(),
+        _ => closed(airflow)["version"]["digest"].clone(),
     };
     let by = deployed(airflow, woken);
     assert_eq!(by["version"]["digest"], digest, "{by}");
@@ -76,12 +73,11 @@ fn around(Round { dags, world, woken, jobs, .. }: &Round) {
 
 /// MLflow has both versions as ready, and knows which serves.
 fn registered(world: &World) {
-    let url = Services::running().mlflow().url.clone();
     let api = |call: &'static str, kind: &'static str| ["api", "2.0", "mlflow", kind, call];
     let ready = format!("name='{}' and tags.staging_ready = 'true'", world.name);
-    let found = world.ask(&url, &api("search", "model-versions"), ("filter", &ready));
+    let found = world.ask_mlflow(&api("search", "model-versions"), ("filter", &ready));
     assert_eq!(found["model_versions"].as_array().map(Vec::len), Some(2), "{found}");
-    let model = world.ask(&url, &api("get", "registered-models"), ("name", &world.name));
+    let model = world.ask_mlflow(&api("get", "registered-models"), ("name", &world.name));
     let aliases = model["registered_model"]["aliases"].as_array().expect("aliases");
     for (alias, version) in [("champion", "2"), ("previous_champion", "1")] {
         let wanted = json!({"alias": alias, "version": version});
@@ -90,7 +86,7 @@ fn registered(world: &World) {
 }
 
 /// Monitoring judges the last full hour by its schedule, and people are told.
-fn alerted(world: &World, airflow: &Airflow) {
+fn alerted(world: &World, airflow: &Airflow, taken: &[Duration]) {
     let judged = |_: &Run, left: &Left| left.result["outcome"] == "alert";
     let (run, left) = airflow.wait_for("mloop_monitoring", "monitor", "an alert", judged);
     assert_eq!(run.run_type, "scheduled");
@@ -101,6 +97,7 @@ fn alerted(world: &World, airflow: &Airflow) {
     let window = &left.result["window"];
     assert_eq!((&window["start"], &window["end"]), (&json!(start), &json!(end)), "{window}");
     assert_eq!(left.result["reporter_failures"], json!([]), "{}", left.result);
+    timed(&left.result, taken);
 
     let id = left.result["run_id"].as_str().expect("an id");
     let mails = world.mails();
@@ -116,6 +113,19 @@ fn alerted(world: &World, airflow: &Airflow) {
     let ours = ours.filter(|alert| alert["labels"]["model"] == json!(world.name));
     assert!(ours.count() > 0, "{alerts}");
     measured(world, end.timestamp());
+}
+
+/// The latency is judged by what the callers measured, all of it, as Prometheus has it.
+fn timed(result: &Value, taken: &[Duration]) {
+    let findings = result["findings"].as_array().expect("findings").iter();
+    let p99: Vec<&Value> = findings.filter(|finding| finding["method"] == "p99").collect();
+    let [p99] = p99[..] else { panic!("one finding: {result}") };
+    assert_eq!((&p99["status"], &p99["n"]), (&json!("ok"), &json!(taken.len())), "{p99}");
+    let mut millis: Vec<f64> = taken.iter().map(|taken| taken.as_secs_f64() * 1000.0).collect();
+    millis.sort_by(f64::total_cmp);
+    let nearest = millis[(millis.len() * 99).div_ceil(100) - 1];
+    let end = |end: usize| p99["interval"][end].as_f64().expect("a number");
+    assert!((end(0)..=end(1)).contains(&nearest), "{nearest} ms: {p99}");
 }
 
 /// What monitoring pushed is in Prometheus, once that has scraped.
@@ -165,65 +175,53 @@ fn deployed(airflow: &Airflow, woken: Woken) -> Value {
     left.result
 }
 
-#[test]
-fn the_loop_turns_by_events_alone() {
-    let round = Round::new(Woken::ByEvents, Jobs::OfAirflow);
-    around(&round);
-    values_are_never_run_as_shell(&round.world, &round.dags.airflow);
-    what_may_succeed_later_is_tried_again(&round.world, &round.dags.airflow);
+/// A job of the submitter `process` goes on, in a session of its own, once the task that asked for it has
+/// ended.
+fn outlives_its_task(world: &World) {
+    let (held, began) = (world.held(), Instant::now());
+    while !held.exists() {
+        assert!(began.elapsed() < PATIENCE, "the job does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let [pid] = jobs::at_work(&world.processes())[..] else { panic!("one job is at work") };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let fields = stat.rsplit_once(')').expect("a name").1;
+    assert_eq!(fields.split_whitespace().nth(3), Some(&*pid.to_string()), "its session: {stat}");
+    std::fs::remove_file(held).expect("it goes on");
 }
 
-#[test]
-fn the_loop_turns_by_the_clock_alone() {
-    let round = Round::new(Woken::ByTheClock, Jobs::OfAirflow);
-    around(&round);
-    closed(&round.dags.airflow);
-}
-
-/// Such jobs emit no event when they end.
-#[test]
-fn the_loop_turns_with_jobs_outside_of_airflow() {
-    let round = Round::new(Woken::ByTheClock, Jobs::OfSageMaker);
-    around(&round);
-    assert!(round.dags.airflow.runs("mloop_training").is_empty());
-}
-
-/// A later run of the schedule notices that the job has ended.
+/// A later run of retraining notices that the job has ended.
 fn closed(airflow: &Airflow) -> Value {
     let closed = |_: &Run, left: &Left| left.result["closed"][0]["outcome"] == "blessed";
     let (_, left) = airflow.wait_for("mloop_retraining", "retrain", "the job's end", closed);
     left.result["closed"][0].clone()
 }
 
-/// A `conf` that a shell would act on is refused by the binary, once: 20 is not tried again.
-fn values_are_never_run_as_shell(world: &World, airflow: &Airflow) {
-    let mark = world.folder().join("pwned");
-    let evil = format!("$(touch {0}) `touch {0}`; touch {0}", mark.display());
-    let conf = json!({"spec": evil, "spec_digest": evil, evil.clone(): evil});
-    airflow.trigger("mloop_training", "evil", &conf);
-    let run = airflow.wait_for_end("mloop_training", "evil");
-    assert_eq!(run.state, "failed", "{}", airflow.report(&run));
-    assert_eq!(airflow.tried(&run, "train"), ("failed".to_owned(), 1), "{}", airflow.report(&run));
-    let left = airflow.left(&run, "train").expect("exit code and last line");
-    assert_eq!((left.exit_code, &left.result["outcome"]), (20, &json!("error")), "{left:?}");
-    // Nothing to do: skipped.
-    for (dag, task) in [("mloop_retraining", "retrain"), ("mloop_deployment", "deploy")] {
-        airflow.trigger(dag, "evil", &conf);
-        let run = airflow.wait_for_end(dag, "evil");
-        assert_eq!(run.state, "success", "{}", airflow.report(&run));
-        assert_eq!(airflow.tried(&run, task).0, "skipped", "{}", airflow.report(&run));
-        let left = airflow.left(&run, task).expect("exit code and last line");
-        assert_eq!(left.exit_code, 99, "{left:?}");
-    }
-    assert!(!mark.exists(), "a value was run as shell");
+#[test]
+fn the_loop_turns_by_events_with_jobs_of_airflow() {
+    let round = Round::new(Jobs::OfAirflow);
+    around(&round);
+    values_are_never_run_as_shell(&round.world, &round.dags.airflow);
+    closed(&round.dags.airflow);
+    what_may_succeed_later_is_tried_again(&round.world, &round.dags.airflow);
 }
 
-/// A service that does not answer is 30, after which Airflow waits for the next try.
-fn what_may_succeed_later_is_tried_again(world: &World, airflow: &Airflow) {
-    world.lose_the_registry();
-    airflow.trigger("mloop_deployment", "later", &json!({}));
-    let state = "up_for_retry";
-    let run = airflow.wait_for_state("mloop_deployment", "later", "deploy", state);
-    let left = airflow.left(&run, "deploy").expect("exit code and last line");
-    assert_eq!((left.exit_code, &left.result["outcome"]), (30, &json!("error")), "{left:?}");
+#[test]
+fn the_loop_turns_by_the_clock_with_jobs_of_sagemaker() {
+    around(&Round::new(Jobs::OfSageMaker));
+}
+
+#[test]
+fn the_loop_turns_by_the_clock_with_processes_as_jobs() {
+    around(&Round::new(Jobs::OfProcesses));
+}
+
+#[test]
+fn the_loop_turns_by_the_clock_with_jobs_of_kubernetes() {
+    let round = Round::new(Jobs::OfKubernetes);
+    around(&round);
+    let cluster = round.world.cluster.as_ref().expect("a cluster");
+    let phases: Vec<Value> =
+        cluster.pods().iter().map(|pod| pod["status"]["phase"].clone()).collect();
+    assert_eq!((cluster.made(), phases), (1, vec![json!("Succeeded")]), "one Job, one pod");
 }

@@ -7,20 +7,24 @@ use std::time::Duration;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use mloop_config::Document;
 use mloop_core::capture::{CaptureRecord, hour_folder};
-use mloop_core::{Clock as _, EndpointName, Sha256Digest, SystemClock};
+use mloop_core::{Clock as _, EndpointName, Secret, Sha256Digest, SystemClock};
 use mloop_deployer::{EndpointClient, Invocation};
 use mloop_http::testing::{Reply, Server};
-use mloop_http::{Client, Method, Policy, Request};
+use mloop_http::{Client, Credentials, Method, Policy, Request, Service};
+use mloop_kubernetes::testing::Cluster;
+use mloop_platform::{Lease, Leases, LedgerRegistry, PlatformDeps};
 use mloop_sagemaker_simulator::{Delays, Settings, Simulator, Storage};
-use mloop_services::Services;
+use mloop_services::{MlflowAuth, Services};
 use mloop_testkit::camera::Camera;
-use mloop_testkit::configs;
 use mloop_testkit::program::{Finished, Program};
 use mloop_testkit::small::{pictures, write_data_sets};
 use mloop_testkit::traffic::{Sender, moved, write_labels};
+use mloop_testkit::{configs, jobs};
 use tempfile::TempDir;
 
+use crate::callers::{Measuring, record};
 use crate::configured::Jobs;
+use crate::dags::Woken;
 use crate::database::Database;
 
 /// AWS's credentials; moto and the simulator take any.
@@ -31,6 +35,9 @@ pub(crate) struct World {
     pub(crate) simulator: Simulator,
     pub(crate) chat: Server,
     pub(crate) database: Database,
+    /// Where jobs of Kubernetes run.
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) jobs: Jobs,
     folder: TempDir,
     /// Name of the model and of the bucket, and the sender of mails: no other test has it.
     pub(crate) name: String,
@@ -38,8 +45,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(name: &str, jobs: Jobs) -> Self {
-        let name = format!("{name}-{}", SystemClock.now().timestamp_millis());
+    pub(crate) fn new(jobs: Jobs) -> Self {
+        let name = format!("{}-{}", jobs.name(), SystemClock.now().timestamp_millis());
         let services = Services::running();
         let folder = tempfile::tempdir().expect("a folder");
         for below in ["capture", "labels"] {
@@ -60,16 +67,50 @@ impl World {
         let simulator = simulator.expect("it listens");
         let chat = Server::new(&[Reply::of(200, "", "ok")]);
         let database = Database::new(&name.replace('-', "_"));
-        let world = Self { simulator, chat, database, folder, name, runtime };
-        configs::write_services(&Self::configs(), &world.changes(&services, jobs))
-            .expect("written");
+        let cluster = (jobs == Jobs::OfKubernetes).then(Cluster::with_a_node);
+        let world = Self { simulator, chat, database, cluster, jobs, folder, name, runtime };
+        configs::write_services(&world.configs(), &world.changes(&services)).expect("written");
         world.write_secrets(&services);
+        if let Some(cluster) = &world.cluster {
+            let file = "training_config.yaml";
+            let text = std::fs::read_to_string(world.configs().join(file)).expect("just written");
+            cluster.put_config_map("mloop-training", file, &text);
+            cluster.put_secret("mlflow", "password", &world.mlflow().password);
+        }
         world
     }
 
-    /// Where the bench's Airflow has its tasks look for them.
-    pub(crate) fn configs() -> PathBuf {
-        Services::running().airflow().configs_folder.clone()
+    /// The folder of the configurations: where the bench's Airflow has the tasks of the shipped DAGs
+    /// look for them, or one of its own.
+    pub(crate) fn configs(&self) -> PathBuf {
+        match self.jobs.woken() {
+            Woken::ByEvents => Services::running().airflow().configs_folder.clone(),
+            Woken::ByTheClock => self.folder().join("configs"),
+        }
+    }
+
+    /// Its MLflow: one that asks nobody who calls, or, where the cluster brings the password to the
+    /// training, one that asks everybody. That one takes half a second for each call.
+    pub(crate) fn mlflow(&self) -> MlflowAuth {
+        let services = Services::running();
+        if self.jobs == Jobs::OfKubernetes {
+            return services.mlflow_auth().clone();
+        }
+        MlflowAuth {
+            url: services.mlflow().url.clone(),
+            username: "mloop".to_owned(),
+            password: "any".to_owned(),
+        }
+    }
+
+    /// Written by a job of the submitter `process` that holds until it is removed.
+    pub(crate) fn held(&self) -> PathBuf {
+        self.folder().join("held")
+    }
+
+    /// Where the submitter `process` keeps its jobs.
+    pub(crate) fn processes(&self) -> PathBuf {
+        self.configs().join("state/jobs")
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -89,11 +130,12 @@ impl World {
         config: &str,
         more: &[&str],
     ) -> Finished {
-        let config = Self::configs().join(config).display().to_string();
+        let config = self.configs().join(config).display().to_string();
         let arguments = [before, &["--config", &config], more].concat();
         let program = Program::new(program, &arguments).expect("built");
         let program =
             program.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
+        let program = program.env("MLFLOW_PASSWORD", self.mlflow().password);
         program.env("AWS_EC2_METADATA_DISABLED", "true").run().expect("runs")
     }
 
@@ -103,29 +145,54 @@ impl World {
         ended_with(&self.run("deployment_main", &["run"], "deployment_config.yaml", &[]), 0);
     }
 
-    /// Sends deployments to where no registry is.
-    pub(crate) fn lose_the_registry(&self) {
-        let path = Self::configs().join("deployment_config.yaml");
+    /// Sends deployments to where no registry is, or back.
+    pub(crate) fn move_the_registry(&self, away: bool) {
+        let path = self.configs().join("deployment_config.yaml");
         let text = std::fs::read_to_string(&path).expect("a configuration");
-        let url = Services::running().mlflow().url.clone();
-        assert!(text.contains(&url), "{text}");
-        std::fs::write(&path, text.replace(&url, "http://127.0.0.1:1")).expect("written");
+        let (here, nowhere) = (self.mlflow().url, "https://nowhere.invalid".to_owned());
+        let (from, to) = if away { (here, nowhere) } else { (nowhere, here) };
+        assert!(text.contains(&from), "{text}");
+        std::fs::write(&path, text.replace(&from, &to)).expect("written");
+    }
+
+    fn leases(&self) -> Arc<dyn Leases> {
+        let path = self.configs().join("retrain_config.yaml");
+        let document = Document::read(&path).expect("a configuration");
+        let mut kinds = LedgerRegistry::new("ledger");
+        mloop_ledger::register_postgres(&mut kinds);
+        let deps = PlatformDeps::new(document.folder(), Arc::new(SystemClock));
+        let settings = &document.value()["ledger"]["settings"];
+        let deps = deps.with_secrets(mloop_config::secrets());
+        kinds.build("postgres", "ledger", settings, &deps).expect("a ledger").leases
+    }
+
+    /// Takes a lease as another run would.
+    pub(crate) fn take_the_lease(&self, name: &str) -> Lease {
+        let leases = self.leases();
+        let taken = leases.acquire(name, "another-run", Duration::from_secs(300));
+        self.runtime.block_on(taken).expect("nobody has it")
+    }
+
+    pub(crate) fn give_back(&self, lease: &Lease) {
+        self.runtime.block_on(self.leases().release(lease)).expect("given back");
     }
 
     /// A client of the endpoints, with the very settings of the configuration.
     fn client(&self) -> Arc<dyn EndpointClient> {
-        let path = Self::configs().join("deployment_config.yaml");
+        let path = self.configs().join("deployment_config.yaml");
         let document = Document::read(&path).expect("a configuration");
         let settings = document.value()["deployer"]["settings"].clone();
         let settings = serde_json::from_value(settings).expect("settings");
         mloop_sagemaker::testing::endpoints(settings, KEYS).client
     }
 
-    /// Sends pictures through cameras that have changed, and labels them. What was captured counts for
-    /// the last full hour too, which monitoring's next run is about.
-    pub(crate) fn drifted_traffic(&self) {
+    /// Sends pictures through cameras that have changed, and labels them. What was captured and measured
+    /// counts for the last full hour too, which monitoring's next run is about. Gives how long each
+    /// request took.
+    pub(crate) fn drifted_traffic(&self) -> Vec<Duration> {
         let production = EndpointName::new("fashion-production").expect("a name");
-        let sender = Sender::new(self.client(), production, Camera::Cheap, "window-1");
+        let client = Arc::new(Measuring::new(self.client()));
+        let sender = Sender::new(client.clone(), production, Camera::Cheap, "window-1");
         let counted = self.runtime.block_on(sender.send(&pictures(101, 300)));
         assert_eq!((counted.sent, counted.failed), (300, 0));
         let labels = self.folder().join("labels");
@@ -140,6 +207,11 @@ impl World {
         std::fs::create_dir_all(&folder).expect("made");
         let lines = moved(&ours, hour).join("\n") + "\n";
         std::fs::write(folder.join("replayed.jsonl"), lines).expect("written");
+        let taken = client.taken();
+        let labels = [("server_address", "fashion-production"), ("job", &*self.name)];
+        let url = &Services::running().prometheus().url.clone();
+        self.runtime.block_on(record(url, &labels, &taken, hour, SystemClock.now()));
+        taken
     }
 
     fn captured(&self) -> Vec<CaptureRecord> {
@@ -173,9 +245,28 @@ impl World {
 
     /// Asks a server for JSON.
     pub(crate) fn ask(&self, url: &str, path: &[&str], query: (&str, &str)) -> serde_json::Value {
+        self.ask_as(Credentials::None, url, path, query)
+    }
+
+    /// Asks its MLflow.
+    pub(crate) fn ask_mlflow(&self, path: &[&str], query: (&str, &str)) -> serde_json::Value {
+        let MlflowAuth { url, username, password } = self.mlflow();
+        let password = Secret::new(password);
+        self.ask_as(Credentials::Basic { username, password }, &url, path, query)
+    }
+
+    fn ask_as(
+        &self,
+        caller: Credentials,
+        url: &str,
+        path: &[&str],
+        query: (&str, &str),
+    ) -> serde_json::Value {
         let client = Client::new(Policy::default()).expect("a client");
-        let request = Request::new(Method::Get, &url.parse().expect("an address"), path);
-        let answer = self.runtime.block_on(client.send(&request.query(query.0, query.1)));
+        let service = Service::new("a service", url.parse().expect("an address"), client);
+        let service = service.with(caller);
+        let request = service.request(Method::Get, path).query(query.0, query.1);
+        let answer = self.runtime.block_on(service.call("asking", &request));
         let answer = answer.expect("an answer");
         assert_eq!(answer.status, 200, "{url}: {}", answer.excerpt(500));
         answer.json().expect("JSON")
@@ -194,8 +285,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        jobs::end(&self.processes());
         // Whatever cannot be removed is overwritten by the next world.
-        for entry in std::fs::read_dir(Self::configs()).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(self.configs()).into_iter().flatten().flatten() {
             let path = entry.path();
             let is_folder = path.is_dir();
             drop(if is_folder {

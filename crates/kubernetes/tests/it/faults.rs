@@ -5,11 +5,12 @@ use std::net::TcpListener;
 use mloop_core::error_chain;
 use mloop_core::exit_class::{Classified as _, ExitClass};
 use mloop_http::testing::{Fault, Relay, Reply, Server};
+use mloop_kubernetes::testing::{WEAK, kubeconfig};
 use mloop_platform::conformance::samples;
 use mloop_platform::{JobSubmitter, PlatformError};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, WEAK, built, kubeconfig, settings};
+use crate::cluster::{Cluster, built, settings};
 
 /// All three calls must be refused like that.
 async fn refused(submitter: &dyn JobSubmitter, class: ExitClass, says: &str) {

@@ -1,13 +1,12 @@
 //! The submitter against a stand-in for the API server, and its manifests against the real schemas.
 //!
-//! No real API server can be installed where these tests run. The stand-in answers as a real one
-//! (1.20, with its Job controller) was seen to answer; what that one did not know yet, the pod failure
-//! policy, it does as Kubernetes documents it.
+//! No real API server can be installed where these tests run: see `mloop_kubernetes::testing`.
 
 mod cluster;
 mod ends;
 mod faults;
 mod manifests;
+mod nodes;
 mod repeats;
 mod tls;
 

@@ -119,6 +119,7 @@ pub(super) fn prometheus(ground: &Ground<'_>) -> Result<Launch, BenchError> {
         &settings,
         &format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
+             storage: {{ tsdb: {{ out_of_order_time_window: 3h }} }}\n\
              alerting:\n  alertmanagers:\n  - static_configs: [{{ targets: ['{alerts}'] }}]\n\
              rule_files: ['rules/*.yml']\n\
              scrape_configs:\n\

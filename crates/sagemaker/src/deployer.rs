@@ -89,7 +89,7 @@ impl AwsSageMakerDeployer {
             Reaction::Adopt => Ok(()),
             Reaction::Conflict(problem) => Err(conflict(doing, problem)),
             Reaction::Later(why) => Err(failed(Failure::here(Class::Busy, why))),
-            change => self.change(clients, wanted, &config, &change).await.map_err(failed),
+            change => self.change(clients, wanted, &config, change).await.map_err(failed),
         }
     }
 
@@ -99,22 +99,23 @@ impl AwsSageMakerDeployer {
     }
 
     /// Carries a change out. Where its answer is lost or says that there is one already, a look
-    /// decides: SageMaker has no token by which a repeat would be known.
+    /// decides: SageMaker has no token by which a repeat would be known. Each try follows a look.
     async fn change(
         &self,
         clients: &Clients,
         wanted: &Wanted<'_>,
         config: &ConfigPlan,
-        change: &Reaction,
+        mut change: Reaction,
     ) -> Result<(), Failure> {
         let endpoint = wanted.endpoint.as_str();
-        if *change == Reaction::Recreate {
+        if change == Reaction::Recreate {
             self.delete_and_wait(clients, wanted.endpoint).await?;
+            change = Reaction::Create;
         }
         failpoint::reach("sagemaker.changing");
         let mut result = Ok(());
         for pause in pauses() {
-            result = if *change == Reaction::Update {
+            result = if change == Reaction::Update {
                 let call = clients.sagemaker.update_endpoint().endpoint_name(endpoint);
                 let sent = call.endpoint_config_name(&config.name).send().await;
                 sent.map(drop).map_err(Failure::of)
@@ -124,8 +125,14 @@ impl AwsSageMakerDeployer {
                 let sent = call.endpoint_config_name(&config.name).send().await;
                 sent.map(drop).map_err(Failure::of)
             };
-            match &result {
-                Err(failure) if failure.is_missing() => sleep(pause).await,
+            if !result.as_ref().is_err_and(Failure::is_missing) {
+                break;
+            }
+            sleep(pause).await;
+            match self.reaction(clients, wanted).await? {
+                Reaction::Adopt => return Ok(()),
+                Reaction::Conflict(problem) => return Err(Failure::here(Class::Exists, problem)),
+                again if again == change => {}
                 _ => break,
             }
         }

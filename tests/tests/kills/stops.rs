@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::end::{Seen, subject};
-use crate::world::{Bases, LATER, bases, edit, ended_with, eventually, signal, start};
+use crate::world::{Bases, LATER, bases, edit, ended_with, eventually, mark, signal, start};
 
 const DEPLOYMENT: &str = "deployment_config.yaml";
 const RETRAINING: &str = "retrain_config.yaml";
@@ -63,9 +63,10 @@ fn a_deployment_whose_server_hangs_is_ended_within_its_grace() {
     let base = Seen::of(ready);
     let world = ready.fork().expect("a copy");
     edit(&world, DEPLOYMENT, "lease_secs: 1", "lease_secs: 600");
+    let mut run = start(&world, LATER, Some("deployment.staging_verified.intent"));
+    eventually("it is about to ask the server", || mark(&world).exists());
     signal(world.server().pid(), Signal::STOP);
-    let mut run = start(&world, LATER, None);
-    eventually("it asks the server", || has_entry(&world, Step::StagingVerified, Phase::Intent));
+    std::fs::remove_file(mark(&world)).expect("the mark");
     let stopped = terminate(&world, &mut run);
     signal(world.server().pid(), Signal::CONT);
     is_stopped(&stopped);

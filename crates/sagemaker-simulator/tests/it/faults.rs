@@ -227,6 +227,64 @@ async fn what_is_busy_is_left_alone() {
 }
 
 #[tokio::test]
+async fn between_two_tries_the_endpoint_is_looked_at_again() {
+    let world = world().await;
+    let [first, second, third] = [1, 2, 3].map(|seed| world.candidate(seed));
+    let platform = world.deployer();
+    in_production(&platform, &first).await;
+    // So that somebody else needs one call alone.
+    platform.deployer.switch_to_production(&switch(&third, Some(&first))).await.expect("asked");
+    settled(&platform, "production").await;
+    platform.deployer.rollback(&switch(&first, Some(&third))).await.expect("asked");
+    settled(&platform, "production").await;
+    let updates = |world: &World| -> Vec<Value> {
+        let calls = world.simulator.calls().into_iter();
+        let updates = calls.filter(|call| call.operation == "UpdateEndpoint");
+        updates.map(|call| call.request).collect()
+    };
+    let to_third = updates(&world)[0].clone();
+    world.fault(json!({"fault": "not_found", "operation": "UpdateEndpoint"}));
+    let request = switch(&second, Some(&first));
+    let (ours, ()) = tokio::join!(platform.deployer.switch_to_production(&request), async {
+        while updates(&world).len() < 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        call(&world, "UpdateEndpoint", &to_third).await;
+    });
+    let error = ours.expect_err("somebody else was faster");
+    assert!(matches!(error, DeployError::Conflict { .. }), "{error:?}");
+    assert_eq!(world.effects("UpdateEndpoint"), 3, "it is not asked for again");
+    let found = settled(&platform, "production").await.expect("an endpoint");
+    assert_eq!(found.configured, Some(digest(&third)));
+}
+
+#[tokio::test]
+async fn a_way_back_is_refused_when_production_is_not_what_it_expects() {
+    let world = world().await;
+    let [first, second, third] = [1, 2, 3].map(|seed| world.candidate(seed));
+    let platform = world.deployer();
+    in_production(&platform, &first).await;
+    platform.deployer.switch_to_production(&switch(&second, Some(&first))).await.expect("asked");
+    settled(&platform, "production").await;
+    let back_from = async |current| {
+        let asked = platform.deployer.rollback(&switch(&first, Some(current))).await;
+        asked.expect_err("not yet, or never")
+    };
+    let conflict = back_from(&third).await;
+    assert!(matches!(conflict, DeployError::Conflict { .. }), "{conflict:?}");
+    assert!(conflict.to_string().contains("find out who changed it"), "{conflict}");
+    assert_eq!(world.effects("UpdateEndpoint"), 1);
+
+    // On its way to the third.
+    world.fault(json!({"fault": "stuck", "endpoint": "production"}));
+    platform.deployer.switch_to_production(&switch(&third, Some(&second))).await.expect("asked");
+    let conflict = back_from(&second).await;
+    assert!(matches!(conflict, DeployError::Conflict { .. }), "{conflict:?}");
+    assert_eq!(back_from(&third).await.exit_class(), ExitClass::Transient);
+    assert_eq!(world.effects("UpdateEndpoint"), 2);
+}
+
+#[tokio::test]
 async fn the_same_name_with_other_content_is_a_conflict() {
     let world = world().await;
     let first = world.candidate(1);

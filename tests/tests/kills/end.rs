@@ -145,7 +145,7 @@ impl Seen {
         assert_eq!(aliases(self), aliases(before), "{point}: aliases");
         assert_eq!(self.endpoints, before.endpoints, "{point}: what serves");
         assert_eq!(self.switches, 2, "{point}: there and back");
-        self.told_once(before, point);
+        self.told(before, 1, point);
     }
 
     /// Whether a run has recorded such a verdict.

@@ -14,12 +14,12 @@ use crate::world::KEYS;
 
 /// A DAG as shipped, and the file of its configuration.
 #[derive(Clone, Copy)]
-struct Dag {
+pub(crate) struct Dag {
     id: &'static str,
-    config: &'static str,
+    pub(crate) config: &'static str,
 }
 
-const DAGS: [Dag; 4] = [
+pub(crate) const DAGS: [Dag; 4] = [
     Dag { id: "mloop_monitoring", config: "monitoring_config.yaml" },
     Dag { id: "mloop_retraining", config: "retrain_config.yaml" },
     Dag { id: "mloop_training", config: "training_config.yaml" },
@@ -79,6 +79,11 @@ impl Shipped {
 }
 
 impl Dag {
+    /// The variable that names its configuration.
+    pub(crate) fn variable(self) -> String {
+        format!("MLOOP_{}", self.config.trim_end_matches(".yaml").to_uppercase())
+    }
+
     fn shipped(self) -> Shipped {
         Shipped::new(&format!("{}_dag.py", self.id.trim_start_matches("mloop_")))
     }
@@ -94,12 +99,11 @@ impl Dag {
     /// As shipped, but on its own among several loops: with an id, a configuration and an asset that are
     /// nobody else's. Its clock strikes every five seconds, and no task tells of its asset.
     fn by_the_clock(self, id: &str, configs: &Path) -> String {
-        let variable = self.config.trim_end_matches(".yaml").to_uppercase();
         let config = configs.join(self.config);
         let shipped = self
             .shipped()
             .with(&format!("dag_id=\"{}\"", self.id), &format!("dag_id=\"{id}\""))
-            .with(&format!("\"$MLOOP_{variable}\""), &format!("\"{}\"", config.display()));
+            .with(&format!("\"${}\"", self.variable()), &format!("\"{}\"", config.display()));
         let Some(clock) = self.clock() else { return shipped.with("tells=MONITORED,", "").text };
         let asset = if self.id == "mloop_retraining" { "MONITORED" } else { "STAGING_READY" };
         let own = format!(

@@ -4,6 +4,7 @@
 mod airflow;
 mod callers;
 mod checks;
+mod commands;
 mod configured;
 mod dags;
 #[path = "../shared/database.rs"]

@@ -1,6 +1,6 @@
 //! What Airflow makes of ends that are no success: which are tried again, and which are not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mloop_core::episode::Episode;
@@ -18,8 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A `conf` that a shell would act on is refused by the binary, once: 20 is not tried again.
 pub(crate) fn values_are_never_run_as_shell(world: &World, airflow: &Airflow) {
-    let mark = world.folder().join("pwned");
-    let evil = format!("$(touch {0}) `touch {0}`; touch {0}", mark.display());
+    let evil = evil(world);
     let conf = json!({"spec": evil, "spec_digest": evil, evil.clone(): evil});
     let dags = [
         ("mloop_training", "train", "failed", 20),
@@ -34,31 +33,40 @@ pub(crate) fn values_are_never_run_as_shell(world: &World, airflow: &Airflow) {
         let left = airflow.left(&run, task).expect("exit code and last line");
         assert_eq!(left.exit_code, code, "{left:?}");
     }
-    assert!(!mark.exists(), "a value was run as shell");
+    assert!(!pwned(world).exists(), "a value was run as shell");
+}
+
+fn pwned(world: &World) -> PathBuf {
+    world.folder().join("pwned")
+}
+
+/// What a shell or a template would act on.
+fn evil(world: &World) -> String {
+    format!("$(touch {0}) `touch {0}`; touch {0}; 'é\" \\ {{{{ 7 * 7 }}}}", pwned(world).display())
 }
 
 /// A registry that does not answer (30), a lease that another run holds (31), a training that was told to
 /// stop (143) and one that was killed: all is tried again, and ends well once nothing is in its way.
 pub(crate) fn what_may_succeed_later_is_tried_again(world: &World, airflow: &Airflow) {
-    let (held, hold) = (world.held(), Hold::new(&world.held()));
+    let hold = Hold::new(&world.held());
     let lease = world.take_the_lease(&format!("retraining/{}", subject(world)));
     world.move_the_registry(true);
-    let spec = json!({"spec": job(world), "spec_digest": "d"});
+    let job = job(world);
+    let spec = json!({"spec": job, "spec_digest": "d"});
     // Logs outlive their DAGs, and an id names a log.
     let id = &*world.name;
     airflow.trigger("mloop_retraining", id, &json!({}));
     airflow.trigger("mloop_deployment", id, &json!({}));
     airflow.trigger("mloop_training", id, &spec);
 
-    wait_for_a_try(airflow, "mloop_retraining", id, "retrain");
-    world.give_back(&lease);
-    wait_for_a_try(airflow, "mloop_deployment", id, "deploy");
-    world.move_the_registry(false);
-    signal(&held, Signal::KILL);
-    std::fs::remove_file(&held).expect("announced");
-    signal(&held, Signal::TERM);
-    drop(hold);
-    std::fs::remove_file(&held).expect("announced");
+    // A training holds for a minute at most, and all have a few tries only.
+    std::thread::scope(|scope| {
+        scope.spawn(|| kill_and_then_stop(hold));
+        wait_for_a_try(airflow, "mloop_retraining", id, "retrain");
+        world.give_back(&lease);
+        wait_for_a_try(airflow, "mloop_deployment", id, "deploy");
+        world.move_the_registry(false);
+    });
 
     for (dag, task, expected) in [
         ("mloop_retraining", "retrain", vec![31, 99]),
@@ -73,6 +81,11 @@ pub(crate) fn what_may_succeed_later_is_tried_again(world: &World, airflow: &Air
         assert_eq!(codes, expected, "{}", airflow.report(&run));
         assert_eq!(airflow.tried(&run, task).0, "skipped", "{}", airflow.report(&run));
     }
+    // The job reached the training as it was.
+    let run = airflow.wait_for_end("mloop_training", id);
+    let left = airflow.left(&run, "train").expect("exit code and last line");
+    assert_eq!(left.result["job_id"], json!(job.job_id), "{left:?}");
+    assert!(!pwned(world).exists(), "a word of the job was run as shell");
 }
 
 /// Waits until the first try of a run's task has ended.
@@ -88,7 +101,7 @@ fn subject(world: &World) -> Subject {
     }
 }
 
-/// A job without labelled traffic.
+/// A job without labelled traffic, with words that a shell or a template would act on.
 fn job(world: &World) -> JobSpec {
     let subject = subject(world);
     let episode = Episode::id_of(&subject, None, 1);
@@ -96,7 +109,7 @@ fn job(world: &World) -> JobSpec {
         schema: JOB_FORMAT.to_owned(),
         job_id: JobId::derive(&["retries", &world.name]),
         subject,
-        cause: Cause { episode, attempt: 1, reasons: vec![], evidence: vec![] },
+        cause: Cause { episode, attempt: 1, reasons: vec![evil(world)], evidence: vec![] },
         champion: None,
         traffic: None,
         evidence_from: None,
@@ -105,24 +118,37 @@ fn job(world: &World) -> JobSpec {
 }
 
 /// As long as it is there, trainings of the DAG hold before they begin, and say so in a file.
-struct Hold(std::path::PathBuf);
+struct Hold {
+    environment: PathBuf,
+    held: PathBuf,
+}
 
 impl Hold {
     fn new(held: &Path) -> Self {
-        let path = Services::running().airflow().bin_folder.join("training_main.env");
+        let environment = Services::running().airflow().bin_folder.join("training_main.env");
         let text = format!(
             "export MLOOP_FAILPOINT=training.planned MLOOP_FAILPOINT_MARK='{}'\n",
             held.display()
         );
-        std::fs::write(&path, text).expect("written");
-        Self(path)
+        std::fs::write(&environment, text).expect("written");
+        Self { environment, held: held.to_owned() }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0));
+        drop(std::fs::remove_file(&self.environment));
     }
+}
+
+/// Kills the first try, tells the second to stop, and lets the third have its way.
+fn kill_and_then_stop(hold: Hold) {
+    let held = hold.held.clone();
+    signal(&held, Signal::KILL);
+    std::fs::remove_file(&held).expect("announced");
+    signal(&held, Signal::TERM);
+    drop(hold);
+    std::fs::remove_file(&held).expect("announced");
 }
 
 /// Waits until a training holds, and signals it.

@@ -303,7 +303,7 @@ pub(crate) fn ended_with(finished: &Finished, code: i32) {
     assert_eq!(finished.code, Some(code), "{}\n{}", finished.last, finished.stderr);
 }
 
-fn this_hour() -> DateTime<Utc> {
+pub(crate) fn this_hour() -> DateTime<Utc> {
     SystemClock.now().duration_trunc(TimeDelta::hours(1)).expect("hours divide a day")
 }
 

@@ -34,7 +34,8 @@ impl DeploymentOrchestrator {
     /// no run from its outcome: the next one looks again.
     ///
     /// # Errors
-    /// [`OrchestratorError::NeedsPerson`] when production serves what nothing explains.
+    /// [`OrchestratorError::NeedsPerson`] when production serves what nothing explains; else
+    /// [`OrchestratorError`].
     pub(crate) async fn reconcile(
         &self,
         held: &Held,
@@ -50,10 +51,11 @@ impl DeploymentOrchestrator {
         }
         let found = match self.deps.endpoints.deployer.describe(production).await {
             Ok(found) => found.as_ref().and_then(EndpointDescription::leads_to),
-            Err(error) => {
+            Err(error) if error.is_transient() => {
                 tracing::warn!(error = error_chain(&error), "production was not looked at");
                 return Ok(None);
             }
+            Err(error) => return Err(error.into()),
         };
         let journal = self.deps.journal.as_ref();
         let late = match found {

@@ -42,8 +42,13 @@ pub use settings::{CaptureSettings, FleetSettings, SageMakerDeployerSettings, Vp
 pub use submitter::SageMakerSubmitter;
 
 /// Fail points of a deployment's calls, in their order.
-pub const DEPLOYER_POINTS: [&str; 4] =
-    ["sagemaker.uploaded", "sagemaker.modelled", "sagemaker.configured", "sagemaker.changed"];
+pub const DEPLOYER_POINTS: [&str; 5] = [
+    "sagemaker.uploaded",
+    "sagemaker.modelled",
+    "sagemaker.configured",
+    "sagemaker.changing",
+    "sagemaker.changed",
+];
 
 /// Fail points of a submission's calls, in their order.
 pub const SUBMITTER_POINTS: [&str; 2] = ["sagemaker.job_written", "sagemaker.job_created"];

@@ -71,7 +71,7 @@ impl Notifier for EmailNotifier {
             return vec![];
         }
         let part = |recipient: &Mailbox| -> Arc<dyn Notifier> {
-            let name = self.name_of(&recipient.email.to_string());
+            let name = self.name_of(recipient.email.as_ref());
             Arc::new(Self { name, only: Some(recipient.clone()), ..self.clone() })
         };
         self.to.iter().map(part).collect()

@@ -63,18 +63,13 @@ fn the_tour_goes_as_the_readme_says() {
     let (_, again) = block.split_once("# 4.").expect("traffic");
     let (again, _) = again.split_once("# 6.").expect("a decision");
     let script = format!(
-        "set -euo pipefail\ntrap 'kill %1; wait' EXIT\n{block}\n# 4.{again}\n{call} --dry-run\n\
-         deployment_main status --config configs/deployment_config.yaml\n"
-    );
-    let path = std::env::join_paths(
-        [program::folder().expect("built")]
-            .into_iter()
-            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+        "set -euo pipefail\nexport PATH='{}':$PATH\ntrap 'kill %1; wait' EXIT\n{block}\n# 4.{again}\n{call} --dry-run\n\
+         deployment_main status --config configs/deployment_config.yaml\n",
+        program::folder().expect("built").display()
     );
     let ended = Command::new("bash")
         .args(["-c", &script])
         .current_dir(folder.path())
-        .env("PATH", path.expect("plain names"))
         .output()
         .expect("bash");
     let (told, log) =

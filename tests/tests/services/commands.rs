@@ -93,7 +93,7 @@ impl Run {
 
 #[test]
 fn each_dag_passes_airflows_own_test() {
-    let world = World::new(Jobs::OfProcesses);
+    let world = World::new(Jobs::Processes);
     let airflow = CommandLine::new(&world);
     // A first version, without a job.
     let trained = airflow.test("mloop_training", &[]);

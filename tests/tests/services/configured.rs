@@ -18,29 +18,29 @@ const WEBHOOK: &str = "services/T0/B0/hunter2";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Jobs {
     /// As shipped: runs of a DAG.
-    OfAirflow,
+    Airflow,
     /// Processes beside the task that asks for them.
-    OfProcesses,
+    Processes,
     /// Jobs of Kubernetes.
-    OfKubernetes,
+    Kubernetes,
     /// Jobs of SageMaker.
-    OfSageMaker,
+    SageMaker,
 }
 
 impl Jobs {
     /// A word for them, as names of models and DAGs may have it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::OfAirflow => "airflow",
-            Self::OfProcesses => "processes",
-            Self::OfKubernetes => "kubernetes",
-            Self::OfSageMaker => "sagemaker",
+            Self::Airflow => "airflow",
+            Self::Processes => "processes",
+            Self::Kubernetes => "kubernetes",
+            Self::SageMaker => "sagemaker",
         }
     }
 
     /// Jobs outside of Airflow emit no event when they end.
     pub(crate) fn woken(self) -> Woken {
-        if self == Self::OfAirflow { Woken::ByEvents } else { Woken::ByTheClock }
+        if self == Self::Airflow { Woken::ByEvents } else { Woken::ByTheClock }
     }
 }
 
@@ -116,7 +116,7 @@ impl World {
             (deployment, "latency_requests: 100", to("latency_requests: 10")),
             (deployment, "poll_ms: 15000", to("poll_ms: 200")),
         ]);
-        if self.jobs == Jobs::OfKubernetes {
+        if self.jobs == Jobs::Kubernetes {
             // A Secret of the cluster, where the others have a file.
             let (file, secret) =
                 ("password_file: secrets/mlflow-password", "password_env: MLFLOW_PASSWORD");
@@ -128,19 +128,19 @@ impl World {
     fn submitter(&self, services: &Services) -> String {
         let program = program::path("training_main").expect("built").display().to_string();
         match self.jobs {
-            Jobs::OfAirflow => {
+            Jobs::Airflow => {
                 let airflow = services.airflow();
                 let shipped = AIRFLOW.replace("https://airflow.example.org", &airflow.url);
                 shipped.replace("username: mloop", &format!("username: {}", airflow.username))
             }
-            Jobs::OfProcesses => {
+            Jobs::Processes => {
                 let hold = format!(
                     "RUST_LOG: info, MLOOP_FAILPOINT: training.planned, MLOOP_FAILPOINT_MARK: {}",
                     self.held().display()
                 );
                 example("process", &[("RUST_LOG: info", hold)])
             }
-            Jobs::OfKubernetes => {
+            Jobs::Kubernetes => {
                 let cluster = self.cluster.as_ref().expect("a cluster");
                 let at = json!({"server": format!("http://{}", cluster.address())});
                 let kubeconfig = cluster.kubeconfig(&at, TOKEN).display().to_string();
@@ -149,7 +149,7 @@ impl World {
                 let changes = [("kubeconfig: null", kubeconfig), ("[training_main,", command)];
                 example("kubernetes", &changes)
             }
-            Jobs::OfSageMaker => {
+            Jobs::SageMaker => {
                 let config = self.configs().join("training_config.yaml").display().to_string();
                 let connection = format!(
                     "{{region: eu-central-1, endpoint_url: {}, s3_endpoint_url: {}}}",

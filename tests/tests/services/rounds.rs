@@ -51,11 +51,11 @@ fn around(Round { dags, world }: &Round) {
     airflow.unpause("mloop_monitoring");
     alerted(world, airflow, &taken);
     let job = submitted(airflow, woken);
-    if world.jobs == Jobs::OfProcesses {
+    if world.jobs == Jobs::Processes {
         outlives_its_task(world);
     }
     let digest = match world.jobs {
-        Jobs::OfAirflow => trained(airflow, &job),
+        Jobs::Airflow => trained(airflow, &job),
         _ => closed(airflow)["version"]["digest"].clone(),
     };
     let by = deployed(airflow, woken);
@@ -199,7 +199,7 @@ fn closed(airflow: &Airflow) -> Value {
 
 #[test]
 fn the_loop_turns_by_events_with_jobs_of_airflow() {
-    let round = Round::new(Jobs::OfAirflow);
+    let round = Round::new(Jobs::Airflow);
     around(&round);
     values_are_never_run_as_shell(&round.world, &round.dags.airflow);
     closed(&round.dags.airflow);
@@ -208,17 +208,17 @@ fn the_loop_turns_by_events_with_jobs_of_airflow() {
 
 #[test]
 fn the_loop_turns_by_the_clock_with_jobs_of_sagemaker() {
-    around(&Round::new(Jobs::OfSageMaker));
+    around(&Round::new(Jobs::SageMaker));
 }
 
 #[test]
 fn the_loop_turns_by_the_clock_with_processes_as_jobs() {
-    around(&Round::new(Jobs::OfProcesses));
+    around(&Round::new(Jobs::Processes));
 }
 
 #[test]
 fn the_loop_turns_by_the_clock_with_jobs_of_kubernetes() {
-    let round = Round::new(Jobs::OfKubernetes);
+    let round = Round::new(Jobs::Kubernetes);
     around(&round);
     let cluster = round.world.cluster.as_ref().expect("a cluster");
     let phases: Vec<Value> =

@@ -60,14 +60,14 @@ impl World {
         let settings = Settings {
             delays: Delays::all(Duration::from_millis(200)),
             capture: Some(folder.path().join("capture")),
-            run_jobs: jobs == Jobs::OfSageMaker,
+            run_jobs: jobs == Jobs::SageMaker,
             ..Settings::new(Storage { endpoint_url: Some(s3_url), credentials })
         };
         let simulator = runtime.block_on(Simulator::start(settings, Arc::new(SystemClock)));
         let simulator = simulator.expect("it listens");
         let chat = Server::new(&[Reply::of(200, "", "ok")]);
         let database = Database::new(&name.replace('-', "_"));
-        let cluster = (jobs == Jobs::OfKubernetes).then(Cluster::with_a_node);
+        let cluster = (jobs == Jobs::Kubernetes).then(Cluster::with_a_node);
         let world = Self { simulator, chat, database, cluster, jobs, folder, name, runtime };
         configs::write_services(&world.configs(), &world.changes(&services)).expect("written");
         world.write_secrets(&services);
@@ -93,7 +93,7 @@ impl World {
     /// training, one that asks everybody. That one takes half a second for each call.
     pub(crate) fn mlflow(&self) -> MlflowAuth {
         let services = Services::running();
-        if self.jobs == Jobs::OfKubernetes {
+        if self.jobs == Jobs::Kubernetes {
             return services.mlflow_auth().clone();
         }
         MlflowAuth {

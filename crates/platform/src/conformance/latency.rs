@@ -50,6 +50,8 @@ mod tests {
     use crate::{MockLatencySource, PlatformError};
 
     type Answer = Result<LatencyHistogram, PlatformError>;
+    /// What a source answers at a look, counted from 0.
+    type Asked = fn(&LatencyRequest, u64) -> Answer;
 
     #[tokio::test]
     async fn the_fake_passes() {
@@ -59,7 +61,7 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_breaks_a_rule_is_caught() {
         // Of a request and the number of the look.
-        let table: [(fn(&LatencyRequest, u64) -> Answer, &str); 6] = [
+        let table: [(Asked, &str); 6] = [
             (|_, _| Ok(LatencyHistogram::default()), "requests are counted"),
             (
                 |_, _| Ok(LatencyHistogram::of_cumulative(&[(7, 1)], 1, 1, Some(7))),

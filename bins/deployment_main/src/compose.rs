@@ -9,7 +9,7 @@ use mloop_core::{Sha256Digest, SystemClock};
 use mloop_orchestrators::smoke::SmokeConfig;
 use mloop_orchestrators::{
     DeploymentConfig as Settings, DeploymentDeps, DeploymentOrchestrator, DeploymentRequest,
-    LeaseConfig, Stopping,
+    LeaseConfig, Stopping, deliver_waiting,
 };
 use mloop_platform::{Ledger, PlatformDeps};
 
@@ -42,9 +42,15 @@ pub(crate) async fn deploy(args: DeploymentArgs, stop: Stop) -> Result<Outcome, 
     let stopping = Stopping::when(async move { stop.raised().await }, GRACE);
     let as_of = common.as_of.unwrap_or_else(|| deps.clock.now());
     let request = DeploymentRequest { version, again, as_of: Some(as_of) };
+    let (outbox, notifiers) = (Arc::clone(&deps.outbox), deps.notifiers.clone());
+    let subject = settings.subject.clone();
     let flow = DeploymentOrchestrator::new(deps, settings).stopping_at(stopping);
     this_run_is(flow.run_id(task, &request, as_of));
     let result = flow.perform(task, &request).await.map_err(Failure::of)?;
+    // Who could not be told just now is tried again by the next run.
+    if result.notification_failures.is_empty() {
+        deliver_waiting(outbox.as_ref(), &subject, &notifiers).await;
+    }
     Outcome::of(exit_of(result.outcome), &result)
 }
 

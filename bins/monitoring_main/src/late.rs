@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use mloop_core::{Subject, error_chain};
-use mloop_platform::{Notifier, Outbox, deliver_pending};
+use mloop_core::Subject;
+use mloop_orchestrators::deliver_waiting;
+use mloop_platform::{Notifier, Outbox};
 
 /// What waits, and who is to get it.
 pub(crate) struct Late {
@@ -16,11 +17,6 @@ pub(crate) struct Late {
 impl Late {
     /// Delivers what waits; what cannot be delivered waits on.
     pub(crate) async fn deliver(&self) {
-        for (receiver, error) in
-            deliver_pending(self.outbox.as_ref(), &self.subject, &self.notifiers).await
-        {
-            let error = error_chain(&error);
-            tracing::warn!(receiver, error, "not told yet; the next run tries again");
-        }
+        deliver_waiting(self.outbox.as_ref(), &self.subject, &self.notifiers).await;
     }
 }

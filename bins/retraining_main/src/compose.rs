@@ -10,14 +10,14 @@ use mloop_core::Sha256Digest;
 use mloop_orchestrators::plan::Limits;
 use mloop_orchestrators::{
     LeaseConfig, RetrainConfig as Settings, RetrainDeps, RetrainOrchestrator, RetrainRequest,
-    Stopping,
+    Stopping, deliver_waiting,
 };
 use mloop_platform::{Ledger, Notifier, Outbox, PlatformDeps};
 use mloop_triggers::{Combination as Policy, Mode};
 
 use crate::args::{GRACE, RetrainingArgs};
 use crate::kinds::Kinds;
-use crate::outbox::{Queued, deliver};
+use crate::outbox::Queued;
 use crate::preview;
 
 /// Decides, and submits at most one job.
@@ -43,7 +43,7 @@ pub(crate) async fn retrain(args: RetrainingArgs, stop: Stop) -> Result<Outcome,
     let result = flow.run(&request).await.map_err(Failure::of);
     // What is not told in time waits for the next run.
     if !stop.is_raised() {
-        deliver(outbox.as_ref(), &subject, &notifiers).await;
+        deliver_waiting(outbox.as_ref(), &subject, &notifiers).await;
     }
     let result = result?;
     Outcome::of(if result.outcome.has_job() { Exit::Done } else { Exit::NothingToDo }, &result)

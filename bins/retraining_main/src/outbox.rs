@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mloop_core::notification::Notification;
-use mloop_core::{Subject, error_chain};
-use mloop_platform::{Notifier, Outbox, PlatformError, deliver_pending};
+use mloop_platform::{Notifier, Outbox, PlatformError};
 
 /// A notifier that queues each message for all receivers.
 pub(crate) struct Queued {
@@ -29,17 +28,5 @@ impl Notifier for Queued {
 
     async fn notify(&self, notification: &Notification) -> Result<(), PlatformError> {
         self.outbox.enqueue(notification, &self.receivers).await
-    }
-}
-
-/// Sends what waits; what cannot be delivered waits on.
-pub(crate) async fn deliver(
-    outbox: &dyn Outbox,
-    subject: &Subject,
-    notifiers: &[Arc<dyn Notifier>],
-) {
-    for (receiver, error) in deliver_pending(outbox, subject, notifiers).await {
-        let error = error_chain(&error);
-        tracing::warn!(receiver, error, "not told yet; the next run tries again");
     }
 }

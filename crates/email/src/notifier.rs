@@ -65,9 +65,9 @@ impl Notifier for EmailNotifier {
         })
     }
 
-    /// The recipients, where there are several.
+    /// The recipients, also where one alone is left of several: mail may wait for it from before.
     fn parts(&self) -> Vec<Arc<dyn Notifier>> {
-        if self.only.is_some() || self.to.len() < 2 {
+        if self.only.is_some() {
             return vec![];
         }
         let part = |recipient: &Mailbox| -> Arc<dyn Notifier> {

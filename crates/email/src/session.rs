@@ -41,6 +41,9 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// How long the end of a conversation may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 impl Server {
     /// Name and address, for messages.
     pub(crate) fn place(&self) -> String {
@@ -57,7 +60,10 @@ impl Server {
     ) -> Result<Vec<Refusal>, Failure> {
         let talk = self.talk(from, to, compose);
         let timed = tokio::time::timeout(self.timeout, talk).await;
-        timed.unwrap_or(Err(Failure::TimedOut(self.timeout)))
+        let (mut connection, refused) = timed.unwrap_or(Err(Failure::TimedOut(self.timeout)))?;
+        // The mail is the server's now, whatever it says to this and however long it takes for it.
+        drop(tokio::time::timeout(GOODBYE, connection.quit()).await);
+        Ok(refused)
     }
 
     async fn talk(
@@ -65,7 +71,7 @@ impl Server {
         from: &Mailbox,
         to: &[Mailbox],
         compose: impl FnOnce(&[Refusal]) -> Result<Vec<u8>, Failure>,
-    ) -> Result<Vec<Refusal>, Failure> {
+    ) -> Result<(AsyncSmtpConnection, Vec<Refusal>), Failure> {
         let mut connection = self.connect().await?;
         let sender = Mail::new(Some(from.email.clone()), vec![]);
         connection.command(sender).await.map_err(|error| Failure::of(Step::Sender, &error))?;
@@ -78,9 +84,7 @@ impl Server {
         let content = |error| Failure::of(Step::Content, &error);
         connection.command(Data).await.map_err(content)?;
         connection.message(&mail).await.map_err(content)?;
-        // The mail is the server's now, whatever it says to this.
-        drop(connection.quit().await);
-        Ok(refused)
+        Ok((connection, refused))
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {

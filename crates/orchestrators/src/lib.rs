@@ -48,6 +48,7 @@ mod stopping;
 mod task;
 mod training;
 mod training_result;
+mod waiting;
 
 pub use deployment::{
     DeploymentConfig, DeploymentDeps, DeploymentOrchestrator, DeploymentRequest, untouched,
@@ -73,3 +74,4 @@ pub use stopping::Stopping;
 pub use task::{Task, check_order};
 pub use training::{CVTrainingOrchestrator, TrainingConfig, TrainingDeps};
 pub use training_result::{TRAINING_FORMAT, TrafficUse, TrainingResult, training_run_id};
+pub use waiting::deliver_waiting;

@@ -14,15 +14,15 @@ use mloop_testkit::small::{SmallWorld, wait_for_second};
 
 use crate::world::{
     alerts, capture_hour, captured, ended_with, first_version, ledger, monitor_hour, moved,
-    next_hour, runs, subject, text, wait,
+    next_hour, register_like_the_first, runs, subject, text, wait,
 };
 
 /// What stands in no log and in no result.
 const WEBHOOK: &str = "services/T0/B0/hunter2";
 
 /// Adds notifiers to a configuration.
-fn add_notifiers(world: &SmallWorld, added: &str) {
-    let path = world.folder().join("configs/monitoring_config.yaml");
+fn add_notifiers(world: &SmallWorld, file: &str, added: &str) {
+    let path = world.folder().join("configs").join(file);
     let config = std::fs::read_to_string(&path).expect("read");
     let (before, after) = config.split_once("\nnotifiers:").expect("notifiers");
     let (rest, after) = after.split_once('\n').expect("a line");
@@ -54,6 +54,35 @@ fn monitor(world: &SmallWorld, window: &[&str], webhook: &str, smtp: &Smtp) -> F
 }
 
 #[test]
+fn who_could_not_be_told_of_a_deployment_is_told_by_a_run_that_finds_nothing_to_do() {
+    let (world, _base) = first_version();
+    register_like_the_first(&world, |_| {});
+    let chat = Server::answering(|_, number| match number {
+        0 => Reply::Silence(String::new()),
+        _ => Reply::of(200, "", "ok"),
+    });
+    let slack =
+        "{kind: slack, settings: {webhook_url_env: SLACK_WEBHOOK_URL, http: {timeout_secs: 3}}}";
+    add_notifiers(&world, "deployment_config.yaml", &format!("  - {slack}\n"));
+    let run = || {
+        let arguments = ["run", "--config", "deployment_config.yaml"];
+        let program = world.program("deployment_main", &arguments).expect("built");
+        let webhook = format!("http://{}/{WEBHOOK}", chat.address());
+        program.env("SLACK_WEBHOOK_URL", webhook).run().expect("runs")
+    };
+    let switched = run();
+    ended_with(&switched, 0);
+    let failures = switched.last["notification_failures"].to_string();
+    assert!(failures.contains("slack"), "{failures}");
+    for _ in 0..2 {
+        ended_with(&run(), 99);
+    }
+    let asked = chat.asked();
+    assert_eq!(asked.len(), 2, "once in vain, once by the run after it, and never again");
+    assert!(asked[1].body.contains("v2"), "{}", asked[1].body);
+}
+
+#[test]
 fn a_dead_receiver_delays_no_other_and_hears_of_it_later() {
     let services = Services::running();
     let smtp = services.smtp();
@@ -76,7 +105,7 @@ fn a_dead_receiver_delays_no_other_and_hears_of_it_later() {
         smtp.username
     )
     .expect("text");
-    add_notifiers(&world, &notifiers);
+    add_notifiers(&world, "monitoring_config.yaml", &notifiers);
     let webhook = format!("http://{}/{WEBHOOK}", chat.address());
     let (start, end) = (text(sent.start), text(sent.end));
     let window = ["--window-start", &start, "--window-end", &end];

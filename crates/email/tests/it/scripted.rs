@@ -6,6 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+/// No reply at all.
+pub(crate) const SILENCE: &str = "(silence)";
+
 /// Answers each step well but for those of the script; its threads end with the test program.
 pub(crate) struct Scripted {
     port: u16,
@@ -14,7 +17,7 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     /// Steps are `connect`, the verbs of commands, and `.` for the end of a mail; an empty reply cuts
-    /// the connection.
+    /// the connection, [`SILENCE`] leaves it open.
     pub(crate) fn new(script: &[(&str, &str)]) -> Self {
         let mut replies = BTreeMap::from(
             [
@@ -60,6 +63,7 @@ fn talk(
         let reply = replies.get(step).map_or("500 what?", String::as_str);
         match reply {
             "" => stream.shutdown(std::net::Shutdown::Both),
+            SILENCE => Ok(()),
             reply => stream.write_all(format!("{reply}\r\n").as_bytes()),
         }
     };

@@ -228,6 +228,8 @@ async fn a_process_that_got_the_jobs_id_later_is_left_alone() {
     let left = Left::of(folder.path(), &spec);
     kill_process(left.pid(), Signal::KILL).expect("killed");
     end_of(submitter.as_ref(), &spec).await;
+    // The system tells the moment of a start in ticks of 10 ms, and no id comes back within one.
+    std::thread::sleep(Duration::from_millis(30));
     let mut other = Command::new("sleep").arg("60").process_group(0).spawn().expect("started");
     let text = fs::read(left.file("process.pid")).expect("the pid file");
     let mut reused: Value = serde_json::from_slice(&text).expect("JSON");

@@ -179,6 +179,7 @@ mod tests {
     fn notifier(name: &'static str, works: bool) -> Arc<dyn Notifier> {
         let mut mock = MockNotifier::new();
         mock.expect_name().return_const(name.to_owned());
+        mock.expect_parts().returning(Vec::new);
         mock.expect_notify().once().returning(move |_| {
             if works { Ok(()) } else { Err(PlatformError::unavailable(name, "telling", "down")) }
         });

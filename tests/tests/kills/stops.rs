@@ -46,13 +46,13 @@ fn a_deployment_that_is_ended_gives_its_lease_back() {
     let base = Seen::of(ready);
     let world = ready.fork().expect("a copy");
     edit(&world, DEPLOYMENT, "lease_secs: 1", "lease_secs: 600");
-    edit(&world, DEPLOYMENT, "latency_requests: 10", "latency_requests: 100000000");
+    edit(&world, DEPLOYMENT, "latency_requests: 10", "latency_requests: 100000");
     let mut run = start(&world, LATER, None);
     eventually("it asks staging", || has_entry(&world, Step::SmokePassed, Phase::Intent));
     let stopped = terminate(&world, &mut run);
     is_stopped(&stopped);
     assert!(stopped.2 < Duration::from_secs(10), "between two requests: {:?}", stopped.2);
-    edit(&world, DEPLOYMENT, "latency_requests: 100000000", "latency_requests: 10");
+    edit(&world, DEPLOYMENT, "latency_requests: 100000", "latency_requests: 10");
     assert_eq!(starts_at_once(&world, LATER)["outcome"], "switched");
     Seen::of(&world).is_switched_once(&base, "ended");
 }

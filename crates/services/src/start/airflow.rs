@@ -37,8 +37,12 @@ pub(super) fn prepare(ground: &Ground<'_>) -> Result<Launch, BenchError> {
     path.push(":");
     path.push(beside(&python));
     let text = |path: &std::ffi::OsStr| path.to_string_lossy().into_owned();
+    // Its processes share this file. One that waits for the others longer than the usual 5 s dies, and
+    // nobody starts it again.
+    let database = format!("sqlite:///{}?timeout=90", home.join("airflow.db").display());
     let mut environment = vec![
         ("AIRFLOW_HOME".to_owned(), text(home.as_os_str())),
+        ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN".to_owned(), database),
         ("AIRFLOW__CORE__DAGS_FOLDER".to_owned(), text(dags_folder.as_os_str())),
         ("PATH".to_owned(), text(&path)),
     ];

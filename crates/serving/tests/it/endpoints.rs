@@ -218,7 +218,7 @@ fn a_damaged_copy_fails_its_endpoint_and_a_new_put_repairs_it() {
 
     let server = start(Settings { state: Some(folder.path().join("state")), ..settings() });
     eventually("failed", || server.endpoint("production")["state"] == "failed");
-    assert_eq!(serves(&server, "staging"), Some(two.1));
+    eventually("the other is back", || serves(&server, "staging") == Some(two.1));
     server.await_ping(503);
     assert!(server.get("/ping").text().contains("`production`"), "it says which");
     // A change elsewhere must not make the server forget what it could not load.

@@ -1,11 +1,13 @@
 //! Airflow, all of it in one call of `airflow standalone`.
 
+use std::process::Command;
 use std::time::Duration;
 
 use super::mlflow::beside;
 use super::{Ground, entry, random, service};
 use crate::engine::{Launch, Task};
 use crate::entries::{Airflow, Entry};
+use crate::install::call;
 use crate::process::Stop;
 use crate::{BenchError, place};
 
@@ -37,9 +39,13 @@ pub(super) fn prepare(ground: &Ground<'_>) -> Result<Launch, BenchError> {
     path.push(":");
     path.push(beside(&python));
     let text = |path: &std::ffi::OsStr| path.to_string_lossy().into_owned();
-    // Its processes share this file. One that waits for the others longer than the usual 5 s dies, and
-    // nobody starts it again.
-    let database = format!("sqlite:///{}?timeout=90", home.join("airflow.db").display());
+    // Its processes share this file. One that waits for others too long dies, and nobody starts it again:
+    // so readers must not keep writers waiting, which is a property of the file, and writers wait longer.
+    let file = home.join("airflow.db");
+    let apart =
+        "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode=WAL')";
+    call(Command::new(&python).args(["-c", apart]).arg(&file))?;
+    let database = format!("sqlite:///{}?timeout=30", file.display());
     let mut environment = vec![
         ("AIRFLOW_HOME".to_owned(), text(home.as_os_str())),
         ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN".to_owned(), database),

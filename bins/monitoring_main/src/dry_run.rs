@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry};
 use mloop_core::episode::Episode;
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::run::RunRecord;
@@ -77,6 +77,14 @@ impl Journal for ReadOnly<dyn Journal> {
 
     async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError> {
         self.0.entries(id).await
+    }
+
+    async fn save_call(&self, _lease: &Lease, _call: &ChangeCall) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError> {
+        self.0.unreturned_calls(subject).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Runs, episodes, versions and deployments.
 
 use async_trait::async_trait;
-use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry};
 use mloop_core::episode::Episode;
 use mloop_core::run::RunRecord;
 use mloop_core::{DeploymentId, EpisodeId, ModelVersion, RunId, Subject};
@@ -150,5 +150,25 @@ impl<S: Store> Journal for Views<S> {
         let sql = "SELECT body FROM deployment_journal WHERE deployment = $1
                    ORDER BY position, phase";
         self.read(doing, move |session| bodies(session, sql, &[id.as_str().into()])).await
+    }
+
+    async fn save_call(&self, lease: &Lease, call: &ChangeCall) -> Result<(), PlatformError> {
+        let doing = format!("writing down a call for {}", call.deployment);
+        let (name, lease, call) = (doing.clone(), lease.clone(), call.clone());
+        let save = move |session: &mut dyn Session| {
+            check_fence(session, &lease)?;
+            records::write_call(session, &call, &name)
+        };
+        self.write("save_call", doing, save).await
+    }
+
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError> {
+        let doing = format!("reading the calls for {subject}");
+        let subject = subject.clone();
+        let sql = "SELECT change_calls.body FROM change_calls
+                   JOIN deployments ON id = deployment
+                   WHERE model = $1 AND target = $2 AND returned_at IS NULL
+                   ORDER BY announced_at, fence";
+        self.read(doing, move |session| of_subject(session, sql, &subject)).await
     }
 }

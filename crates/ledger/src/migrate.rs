@@ -65,6 +65,15 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         min_writer: 5,
         release: "0.1.0",
     },
+    // Who does not write down its calls would make late ones that nothing explains.
+    Migration {
+        sql: [
+            include_str!("migrations/sqlite/0006_change_calls.sql"),
+            include_str!("migrations/postgres/0006_change_calls.sql"),
+        ],
+        min_writer: 6,
+        release: "0.1.0",
+    },
 ];
 
 /// The version of the schema that this release writes.

@@ -2,7 +2,7 @@
 //! their own, as on the way there.
 
 use mloop_core::VersionRef;
-use mloop_core::deployment::{Deployment, DeploymentVerdict};
+use mloop_core::deployment::{Deployment, DeploymentVerdict, Step};
 use mloop_core::failpoint::reach;
 use mloop_deployer::Answer;
 use serde_json::{Value, json};
@@ -58,8 +58,9 @@ impl Journey<'_> {
             _ => ours,
         };
         let request = self.switch(&target, from);
-        self.about_to(points::CALLING_ROLLBACK).await?;
-        let answer = self.deps.endpoints.deployer.rollback(&request).await;
+        let change = (Step::RollbackSubmitted, points::CALLING_ROLLBACK);
+        let call = self.deps.endpoints.deployer.rollback(&request);
+        let answer = self.change(change, wanted, call).await?;
         self.accept(answer, wanted, from).await?;
         Ok(json!({ "to": previous, "adopted": false }))
     }

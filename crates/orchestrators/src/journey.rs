@@ -4,7 +4,8 @@
 //! `ending.rs`, what may follow in `restoring.rs`.
 
 use mloop_core::deployment::{
-    Deployment, DeploymentVerdict, EndpointDescription, EndpointState, JournalEntry, Phase, Step,
+    ChangeCall, Deployment, DeploymentVerdict, EndpointDescription, EndpointState, JournalEntry,
+    Phase, Step,
 };
 use mloop_core::failpoint::reach;
 use mloop_core::version::tags;
@@ -113,6 +114,32 @@ impl<'a> Journey<'a> {
         self.held.renew().await?;
         reach(call);
         Ok(())
+    }
+
+    /// Makes a call that asks production to serve a version. It is written down directly before and once
+    /// it returned, with whatever answer: one that never did may come late. Gives the answer.
+    pub(crate) async fn change(
+        &self,
+        (step, point): (Step, &'static str),
+        asks: Sha256Digest,
+        call: impl Future<Output = Result<(), DeployError>>,
+    ) -> Result<Result<(), DeployError>, OrchestratorError> {
+        let (journal, lease) = (&self.deps.journal, self.held.lease());
+        self.held.renew().await?;
+        let about = ChangeCall {
+            deployment: self.deployment.id.clone(),
+            step,
+            fence: lease.fence,
+            asks,
+            announced_at: self.deps.clock.now(),
+            returned_at: None,
+        };
+        journal.save_call(lease, &about).await?;
+        reach(point);
+        let answer = call.await;
+        let returned = ChangeCall { returned_at: Some(self.deps.clock.now()), ..about };
+        journal.save_call(lease, &returned).await?;
+        Ok(answer)
     }
 
     async fn append(
@@ -257,8 +284,9 @@ impl<'a> Journey<'a> {
             return Ok(json!({ "adopted": true }));
         }
         let request = self.switch(cargo, before);
-        self.about_to(points::CALLING_SWITCH).await?;
-        let answer = self.deps.endpoints.deployer.switch_to_production(&request).await;
+        let change = (Step::ProductionSubmitted, points::CALLING_SWITCH);
+        let call = self.deps.endpoints.deployer.switch_to_production(&request);
+        let answer = self.change(change, wanted, call).await?;
         self.accept(answer, wanted, before).await?;
         Ok(json!({ "adopted": false }))
     }

@@ -10,7 +10,6 @@ use mloop_core::deployment::{Deployment, EndpointDescription, Step};
 use mloop_core::notification::{Notification, Severity, Topic};
 use mloop_core::{Sha256Digest, VersionRef, error_chain};
 use mloop_deployer::Answer;
-use mloop_platform::Journal;
 use serde_json::{Value, json};
 
 use crate::cargo::cargo;
@@ -19,7 +18,8 @@ use crate::endpoint::{Before, Look};
 use crate::journey::Journey;
 use crate::lease::Held;
 use crate::{
-    DeploymentOrchestrator, DeploymentStatus, OrchestratorError, Standing, past, points, progress,
+    DeploymentDeps, DeploymentOrchestrator, DeploymentStatus, OrchestratorError, Standing, past,
+    points, progress,
 };
 
 /// What was put back, and who could not be told.
@@ -57,10 +57,9 @@ impl DeploymentOrchestrator {
             }
             Err(error) => return Err(error.into()),
         };
-        let journal = self.deps.journal.as_ref();
         let late = match found {
             Some(digest) if digest == serving.digest => return Ok(None),
-            Some(digest) => late_call(journal, deployments, digest).await?,
+            Some(digest) => late_call(&self.deps, deployments, digest).await?,
             // The next switch makes it anew.
             None if *choice != Choice::Nothing => return Ok(None),
             None => None,
@@ -139,8 +138,9 @@ impl Journey<'_> {
         // Platforms make one change at a time.
         if self.settled(wanted, before).await? != Look::There {
             let request = self.switch(&target, before);
-            self.about_to(points::CALLING_RESTORE).await?;
-            let answer = self.deps.endpoints.deployer.switch_to_production(&request).await;
+            let change = (Step::ProductionRestored, points::CALLING_RESTORE);
+            let call = self.deps.endpoints.deployer.switch_to_production(&request);
+            let answer = self.change(change, wanted, call).await?;
             self.accept(answer, wanted, before).await?;
             let seen = self.settled(wanted, before).await?;
             if seen != Look::There {
@@ -165,27 +165,24 @@ impl Journey<'_> {
 
     /// Whether a late call explains that production serves this version.
     pub(crate) async fn came_late(&self, digest: Sha256Digest) -> Result<bool, OrchestratorError> {
-        let journal = self.deps.journal.as_ref();
-        let deployments = journal.deployments(&self.config.subject).await?;
-        Ok(late_call(journal, &deployments, digest).await?.is_some())
+        let deployments = self.deps.journal.deployments(&self.config.subject).await?;
+        Ok(late_call(self.deps, &deployments, digest).await?.is_some())
     }
 }
 
 /// The ended deployment for which production may have been asked too late to serve this version.
 pub(crate) async fn late_call(
-    journal: &dyn Journal,
+    deps: &DeploymentDeps,
     deployments: &[Deployment],
     digest: Sha256Digest,
 ) -> Result<Option<Deployment>, OrchestratorError> {
-    for ended in deployments.iter().filter(|one| !one.is_open()) {
-        let forward = (ended.version.digest == digest).then_some(Step::ProductionSubmitted);
-        let back = ended.previous.filter(|previous| previous.digest == digest);
-        let mut steps = forward.into_iter().chain(back.map(|_| Step::RollbackSubmitted)).peekable();
-        if steps.peek().is_none() {
-            continue;
-        }
-        let entries = journal.entries(&ended.id).await?;
-        if steps.any(|step| progress::may_come_late(&entries, step)) {
+    let Some(subject) = deployments.first().map(|one| &one.subject) else { return Ok(None) };
+    let (journal, now) = (deps.journal.as_ref(), deps.clock.now());
+    let calls = journal.unreturned_calls(subject).await?;
+    for call in calls.iter().filter(|call| call.asks == digest) {
+        let of_call = |one: &&Deployment| one.id == call.deployment && !one.is_open();
+        let Some(ended) = deployments.iter().find(of_call) else { continue };
+        if progress::may_come_late(call, &journal.entries(&ended.id).await?, now) {
             return Ok(Some(ended.clone()));
         }
     }

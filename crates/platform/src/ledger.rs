@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry};
 use mloop_core::episode::Episode;
 use mloop_core::notification::Notification;
 use mloop_core::profile::{ProfileKey, StoredProfile};
@@ -200,6 +200,20 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// When the store could not be read.
     async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError>;
+
+    /// Writes a call for a deployment as it now stands: about to be made, or returned.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`], [`PlatformError::Invalid`] for a deployment that was never
+    /// saved, or when the store could not be written.
+    async fn save_call(&self, lease: &Lease, call: &ChangeCall) -> Result<(), PlatformError>;
+
+    /// The calls for a subject's deployments that never returned to those who made them, the first
+    /// announced first.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError>;
 }
 
 /// Profiles of windows, and the schemas that they were counted under.

@@ -69,6 +69,36 @@ impl Deployer for Late {
     }
 }
 
+/// A platform that answers a change of production with nothing but an error.
+struct Busy(Arc<InMemoryEndpoints>);
+
+#[async_trait]
+impl Deployer for Busy {
+    async fn deploy_model(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        self.0.deploy_model(request).await
+    }
+
+    async fn describe(
+        &self,
+        endpoint: &EndpointName,
+    ) -> Result<Option<EndpointDescription>, DeployError> {
+        self.0.describe(endpoint).await
+    }
+
+    async fn switch_to_production(&self, request: &SwitchRequest) -> Result<(), DeployError> {
+        Err(DeployError::Unavailable {
+            system: "the platform in memory".to_owned(),
+            doing: format!("switching {}", request.endpoint),
+            hint: "ask again".to_owned(),
+            cause: "too busy".into(),
+        })
+    }
+
+    async fn rollback(&self, request: &SwitchRequest) -> Result<(), DeployError> {
+        self.switch_to_production(request).await
+    }
+}
+
 async fn tried(world: &World, task: Task) -> Result<DeploymentResult, OrchestratorError> {
     world.hours_pass(1);
     world.deployment("host-2").perform(task, &NEWEST).await
@@ -203,6 +233,49 @@ async fn a_late_call_that_changes_nothing_is_a_lost_lease() {
     assert_eq!(serves(&world), Some(second.version.digest));
     assert_eq!(does(&world, Task::Run).await.outcome, Outcome::NothingToDeploy);
     assert_eq!(told(&world), 0);
+}
+
+/// Production has this version, no call explains it, and every run leaves that to a person.
+async fn is_left_to_a_person(world: &World, found: &ModelVersion) {
+    for _ in 0..2 {
+        let refusal = tried(world, Task::Run).await.expect_err("nothing explains it");
+        assert_eq!(refusal.exit_class(), ExitClass::NeedsPerson, "{refusal}");
+        assert!(refusal.to_string().contains("no call of mloop explains"), "{refusal}");
+    }
+    assert_eq!((serves(world), told(world)), (Some(found.version.digest), 0));
+    let status = world.deployment("host-1").status().await.expect("a status");
+    assert_eq!(status.outcome, Standing::Inconsistent);
+    assert!(!status.reason.contains("`run`"), "{}", status.reason);
+}
+
+#[tokio::test]
+async fn a_call_that_returned_explains_nothing_whichever_run_wrote_down_its_end() {
+    let world = World::new();
+    deployed(&world, "one").await;
+    let second = world.add_version("two");
+    let busy = Arc::new(Busy(Arc::clone(&world.endpoints)));
+    let flow = world.deployment_with("host-1", |deps, _| deps.endpoints.deployer = busy);
+    let ended = flow.perform(Task::Run, &NEWEST).await.expect_err("it was too busy");
+    assert_eq!(ended.exit_class(), ExitClass::Transient, "{ended}");
+    assert_eq!(does(&world, Task::Run).await.version, Some(second.version));
+    deployed(&world, "three").await;
+    world.endpoints_serve(&second).await;
+    is_left_to_a_person(&world, &second).await;
+}
+
+#[tokio::test]
+async fn a_call_that_would_come_days_late_explains_nothing() {
+    let world = World::new();
+    deployed(&world, "one").await;
+    let second = world.add_version("two");
+    let ended = overtaken(&world, Task::Run, async || {
+        assert_eq!(does(&world, Task::Run).await.version, Some(second.version));
+        deployed(&world, "three").await;
+        world.hours_pass(24);
+    });
+    let ended = ended.await;
+    assert_eq!(ended.exit_class(), ExitClass::NeedsPerson, "{ended}");
+    is_left_to_a_person(&world, &second).await;
 }
 
 /// Production as a late rollback to version 1 left it, version 4 in it by the ledger.

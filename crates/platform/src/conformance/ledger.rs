@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use mloop_core::deployment::{DeploymentVerdict, Phase, Step};
+use mloop_core::deployment::{ChangeCall, DeploymentVerdict, Phase, Step};
 use mloop_core::run::{RunKind, RunRecord};
-use mloop_core::{RunId, Sha256Digest};
+use mloop_core::{DeploymentId, RunId, Sha256Digest};
 
 use super::samples;
 use crate::{
@@ -28,6 +28,7 @@ pub async fn check_ledger(ledger: &Ledger) {
     what_was_told_stays_told(ledger.journal.as_ref()).await;
     episodes_and_versions_are_kept(ledger).await;
     the_journal_keeps_the_first_entry(ledger).await;
+    a_call_is_known_until_it_returns(ledger).await;
     profiles_have_revisions(ledger.profiles.as_ref()).await;
     a_message_is_settled_once(ledger.outbox.as_ref()).await;
     a_run_is_written_with_its_messages(ledger).await;
@@ -87,12 +88,22 @@ async fn an_overtaken_run_writes_nothing(ledger: &Ledger) {
         mloop_core::deployment::Deployment { closed_at: Some(samples::day_one()), ..deployment };
     is_lost(journal.save_deployment(&old, &closed).await, "an overtaken deployment");
     is_lost(journal.append(&old, &entry).await, "an overtaken journal entry");
+    let call = ChangeCall {
+        deployment: closed.id.clone(),
+        step: Step::ProductionSubmitted,
+        fence: old.fence,
+        asks: closed.version.digest,
+        announced_at: samples::day_one(),
+        returned_at: None,
+    };
+    is_lost(journal.save_call(&old, &call).await, "an overtaken call");
     let episode = samples::episode(&subject, 1);
     is_lost(journal.save_episode(&old, &episode).await, "an overtaken episode");
 
     let kept = journal.deployments(&subject).await.expect("a list");
     assert_eq!(kept[0].closed_at, None, "a refused write leaves no trace");
     assert_eq!(journal.entries(&closed.id).await.expect("a list"), [], "no trace");
+    assert_eq!(journal.unreturned_calls(&subject).await.expect("a list"), [], "no trace");
     assert_eq!(journal.episodes(&subject).await.expect("a list"), [], "no trace");
 }
 
@@ -243,6 +254,37 @@ async fn the_journal_keeps_the_first_entry(ledger: &Ledger) {
     assert_eq!(found, [planned, intended, verified], "the first of each, steps in order");
 }
 
+async fn a_call_is_known_until_it_returns(ledger: &Ledger) {
+    let (journal, subject) = (ledger.journal.as_ref(), samples::subject("calls"));
+    let lease = take(ledger.leases.as_ref(), "calls", "run", LONG).await;
+    let [deployment, foreign] =
+        ["calls", "other calls"].map(|target| samples::deployment(&samples::subject(target), 1));
+    let call = |deployment: &DeploymentId, fence: u64| ChangeCall {
+        deployment: deployment.clone(),
+        step: Step::ProductionSubmitted,
+        fence,
+        asks: Sha256Digest::of(b"asked for"),
+        announced_at: samples::day_one() - TimeDelta::minutes(fence as i64),
+        returned_at: None,
+    };
+    let [ours, theirs] = [call(&deployment.id, 1), call(&deployment.id, 2)];
+    let refusal = journal.save_call(&lease, &ours).await.expect_err("never saved");
+    assert!(matches!(refusal, PlatformError::Invalid { .. }), "{refusal:?}");
+    for one in [&deployment, &foreign] {
+        journal.save_deployment(&lease, one).await.expect("a deployment");
+    }
+    for one in [&ours, &theirs, &theirs, &call(&foreign.id, 3)] {
+        journal.save_call(&lease, one).await.expect("a call");
+    }
+    let unreturned = async || journal.unreturned_calls(&subject).await.expect("a list");
+    assert_eq!(unreturned().await, [theirs.clone(), ours.clone()], "one of each run, oldest first");
+    let back = ChangeCall { returned_at: Some(samples::day_one()), ..ours.clone() };
+    journal.save_call(&lease, &back).await.expect("it returned");
+    assert_eq!(unreturned().await, [theirs], "a call that returned is waited for no more");
+    journal.save_call(&lease, &ours).await.expect("made again");
+    assert_eq!(unreturned().await.len(), 2, "a call that is made again is waited for again");
+}
+
 async fn profiles_have_revisions(profiles: &dyn ProfileStore) {
     let (subject, schema) = (samples::subject("profiles"), samples::schema());
     let few = samples::profile(&subject, samples::hour(0), 10);
@@ -350,6 +392,12 @@ mod tests {
     #[should_panic(expected = "the first of each")]
     async fn a_rewritten_journal_is_caught() {
         with_fault(LedgerFault::OverwritesEntries).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "is waited for no more")]
+    async fn a_call_that_never_returns_is_caught() {
+        with_fault(LedgerFault::ForgetsReturns).await;
     }
 
     #[tokio::test]

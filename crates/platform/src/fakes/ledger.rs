@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mloop_core::deployment::{Deployment, JournalEntry, Phase, Step};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry, Phase, Step};
 use mloop_core::episode::Episode;
 use mloop_core::notification::Notification;
 use mloop_core::profile::{ProfileKey, StoredProfile};
@@ -36,6 +36,8 @@ pub enum LedgerFault {
     ForgetsRuns,
     /// A repeated journal entry replaces the first.
     OverwritesEntries,
+    /// A call that returned is taken for one that did not.
+    ForgetsReturns,
     /// A window counted again replaces the revision before.
     OverwritesProfiles,
     /// A message that was delivered and is queued again comes back.
@@ -57,6 +59,7 @@ struct State {
     versions: BTreeMap<(ModelName, u64), (ModelVersion, Option<EpisodeId>)>,
     deployments: BTreeMap<DeploymentId, Deployment>,
     entries: BTreeMap<(DeploymentId, Step, bool), JournalEntry>,
+    calls: BTreeMap<(DeploymentId, Step, u64), ChangeCall>,
     schemas: BTreeMap<Sha256Digest, ProfileSchema>,
     profiles: BTreeMap<(ProfileKey, Window), Vec<StoredProfile>>,
     messages: Vec<Notification>,
@@ -251,6 +254,28 @@ impl Journal for InMemoryLedger {
     async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError> {
         let state = lock(&self.state);
         Ok(state.entries.values().filter(|entry| entry.deployment == *id).cloned().collect())
+    }
+
+    async fn save_call(&self, lease: &Lease, call: &ChangeCall) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        self.check_fence(&mut state, lease)?;
+        if !state.deployments.contains_key(&call.deployment) {
+            let doing = format!("writing down a call for {}", call.deployment);
+            return Err(PlatformError::invalid(doing, "the deployment was never saved"));
+        }
+        state.calls.insert((call.deployment.clone(), call.step, call.fence), call.clone());
+        Ok(())
+    }
+
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError> {
+        let state = lock(&self.state);
+        let is_asked = |call: &&ChangeCall| {
+            state.deployments.get(&call.deployment).is_some_and(|one| one.subject == *subject)
+                && (call.returned_at.is_none() || self.has(LedgerFault::ForgetsReturns))
+        };
+        let mut found: Vec<ChangeCall> = state.calls.values().filter(is_asked).cloned().collect();
+        found.sort_by_key(|call| call.announced_at);
+        Ok(found)
     }
 }
 

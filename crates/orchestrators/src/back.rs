@@ -57,10 +57,10 @@ impl Journey<'_> {
             Look::Stranger(other) => Some(other),
             _ => ours,
         };
-        let request = self.switch(&target, from);
-        let change = (Step::RollbackSubmitted, points::CALLING_ROLLBACK);
-        let call = self.deps.endpoints.deployer.rollback(&request);
-        let answer = self.change(change, wanted, call).await?;
+        let permit = self.permit(points::CALLING_ROLLBACK, Some((Step::RollbackSubmitted, wanted)));
+        let request = self.switch(&target, from, &permit);
+        let answer = self.deps.endpoints.deployer.rollback(&request).await;
+        permit.returned().await?;
         self.accept(answer, wanted, from).await?;
         Ok(json!({ "to": previous, "adopted": false }))
     }

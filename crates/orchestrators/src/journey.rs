@@ -3,6 +3,8 @@
 //! The steps to production stand here, those back in `back.rs`, those that end either way in
 //! `ending.rs`, what may follow in `restoring.rs`.
 
+use std::sync::{Arc, Mutex};
+
 use mloop_core::deployment::{
     ChangeCall, Deployment, DeploymentVerdict, EndpointDescription, EndpointState, JournalEntry,
     Phase, Step,
@@ -17,6 +19,7 @@ use tokio::sync::OnceCell;
 use crate::cargo::{Cargo, cargo};
 use crate::endpoint::{Before, Look, Watch, look, stranger};
 use crate::lease::Held;
+use crate::permit::Permit;
 use crate::progress::{self, FENCE, Next, PASSED, REASON, REPORT};
 use crate::smoke::{self, Asked, Observations, SmokeReport};
 use crate::{DeploymentConfig, DeploymentDeps, OrchestratorError, points};
@@ -108,38 +111,38 @@ impl<'a> Journey<'a> {
         progress::fate(&self.deployment, &self.entries)
     }
 
-    /// Directly before a remote change: whoever was overtaken meanwhile makes none. What is left is
-    /// the moment between this look and the call.
+    /// Directly before a remote change that needs no preparation, as [`Self::permit`] for the others:
+    /// whoever was overtaken meanwhile makes none. What is left is the moment between this look and the
+    /// call.
     pub(crate) async fn about_to(&self, call: &'static str) -> Result<(), OrchestratorError> {
         self.held.renew().await?;
         reach(call);
         Ok(())
     }
 
-    /// Makes a call that asks production to serve a version. It is written down directly before and once
-    /// it returned, with whatever answer: one that never did may come late. Gives the answer.
-    pub(crate) async fn change(
+    /// The permission to change an endpoint. A change of production, in this step to the version of this
+    /// digest, is announced with it: a call that never returned may come late.
+    pub(crate) fn permit(
         &self,
-        (step, point): (Step, &'static str),
-        asks: Sha256Digest,
-        call: impl Future<Output = Result<(), DeployError>>,
-    ) -> Result<Result<(), DeployError>, OrchestratorError> {
-        let (journal, lease) = (&self.deps.journal, self.held.lease());
-        self.held.renew().await?;
-        let about = ChangeCall {
+        point: &'static str,
+        change: Option<(Step, Sha256Digest)>,
+    ) -> Arc<Permit> {
+        let call = change.map(|(step, asks)| ChangeCall {
             deployment: self.deployment.id.clone(),
             step,
-            fence: lease.fence,
+            fence: self.held.lease().fence,
             asks,
             announced_at: self.deps.clock.now(),
             returned_at: None,
-        };
-        journal.save_call(lease, &about).await?;
-        reach(point);
-        let answer = call.await;
-        let returned = ChangeCall { returned_at: Some(self.deps.clock.now()), ..about };
-        journal.save_call(lease, &returned).await?;
-        Ok(answer)
+        });
+        Arc::new(Permit {
+            held: self.held.clone(),
+            journal: Arc::clone(&self.deps.journal),
+            clock: Arc::clone(&self.deps.clock),
+            point,
+            call,
+            asked: Mutex::default(),
+        })
     }
 
     async fn append(
@@ -193,13 +196,16 @@ impl<'a> Journey<'a> {
         let found = self.watch().describe(endpoint).await?;
         let configured = found.as_ref().filter(|one| one.state != EndpointState::Failed);
         if configured.and_then(EndpointDescription::leads_to) != Some(wanted) {
+            let permit = self.permit(points::CALLING_DEPLOY, None);
             let request = DeployRequest {
                 endpoint: endpoint.clone(),
                 version: cargo.version.clone(),
                 folder: cargo.folder.clone(),
+                permission: permit.clone(),
             };
-            self.about_to(points::CALLING_DEPLOY).await?;
-            match self.deps.endpoints.deployer.deploy_model(&request).await {
+            let answer = self.deps.endpoints.deployer.deploy_model(&request).await;
+            permit.returned().await?;
+            match answer {
                 Ok(()) => {}
                 Err(DeployError::Refused { problem, .. }) => return Ok(not_staged(&problem)),
                 Err(error) => return Err(error.into()),
@@ -283,10 +289,11 @@ impl<'a> Journey<'a> {
         if self.was_asked(endpoint, wanted, before).await? {
             return Ok(json!({ "adopted": true }));
         }
-        let request = self.switch(cargo, before);
-        let change = (Step::ProductionSubmitted, points::CALLING_SWITCH);
-        let call = self.deps.endpoints.deployer.switch_to_production(&request);
-        let answer = self.change(change, wanted, call).await?;
+        let change = Some((Step::ProductionSubmitted, wanted));
+        let permit = self.permit(points::CALLING_SWITCH, change);
+        let request = self.switch(cargo, before, &permit);
+        let answer = self.deps.endpoints.deployer.switch_to_production(&request).await;
+        permit.returned().await?;
         self.accept(answer, wanted, before).await?;
         Ok(json!({ "adopted": false }))
     }
@@ -380,9 +387,19 @@ impl<'a> Journey<'a> {
         self.deployment.previous.map(|version| version.digest)
     }
 
-    pub(crate) fn switch(&self, cargo: &Cargo, current: Option<Sha256Digest>) -> SwitchRequest {
-        let (version, folder) = (cargo.version.clone(), cargo.folder.clone());
-        SwitchRequest { endpoint: self.config.production.clone(), version, folder, current }
+    pub(crate) fn switch(
+        &self,
+        cargo: &Cargo,
+        current: Option<Sha256Digest>,
+        permit: &Arc<Permit>,
+    ) -> SwitchRequest {
+        SwitchRequest {
+            endpoint: self.config.production.clone(),
+            version: cargo.version.clone(),
+            folder: cargo.folder.clone(),
+            current,
+            permission: permit.clone(),
+        }
     }
 }
 

@@ -137,10 +137,11 @@ impl Journey<'_> {
         let (wanted, before) = (serving.digest, Some(found));
         // Platforms make one change at a time.
         if self.settled(wanted, before).await? != Look::There {
-            let request = self.switch(&target, before);
-            let change = (Step::ProductionRestored, points::CALLING_RESTORE);
-            let call = self.deps.endpoints.deployer.switch_to_production(&request);
-            let answer = self.change(change, wanted, call).await?;
+            let change = Some((Step::ProductionRestored, wanted));
+            let permit = self.permit(points::CALLING_RESTORE, change);
+            let request = self.switch(&target, before, &permit);
+            let answer = self.deps.endpoints.deployer.switch_to_production(&request).await;
+            permit.returned().await?;
             self.accept(answer, wanted, before).await?;
             let seen = self.settled(wanted, before).await?;
             if seen != Look::There {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mloop_core::{EndpointName, SystemClock};
-use mloop_deployer::DeployRequest;
+use mloop_deployer::{Always, DeployRequest};
 use mloop_local::DirectoryRegistry;
 use mloop_orchestrators::points;
 use mloop_platform::ModelRegistry as _;
@@ -41,7 +41,8 @@ fn call_late(world: &SmallWorld) {
         std::fs::create_dir(&folder).expect("made");
         registry.fetch(&version, &folder).await.expect("its files");
         let endpoint = EndpointName::new("production").expect("a name");
-        let request = DeployRequest { endpoint, version, folder };
+        let permission = Arc::new(Always);
+        let request = DeployRequest { endpoint, version, folder, permission };
         let endpoints = world.server().endpoints().expect("a deployer");
         endpoints.deployer.deploy_model(&request).await.expect("changed");
     });

@@ -19,10 +19,6 @@ impl Journal for ReadOnly<dyn Journal> {
         self.0.probe().await
     }
 
-    async fn record_run(&self, _run: &RunRecord) -> Result<(), PlatformError> {
-        Ok(())
-    }
-
     async fn record_run_with(
         &self,
         _run: &RunRecord,
@@ -43,7 +39,12 @@ impl Journal for ReadOnly<dyn Journal> {
         self.0.was_told(id, outcome).await
     }
 
-    async fn save_episode(&self, _lease: &Lease, _episode: &Episode) -> Result<(), PlatformError> {
+    async fn save_episode_with(
+        &self,
+        _lease: &Lease,
+        _episode: &Episode,
+        _messages: &[Message],
+    ) -> Result<(), PlatformError> {
         Ok(())
     }
 
@@ -71,7 +72,12 @@ impl Journal for ReadOnly<dyn Journal> {
         self.0.deployments(subject).await
     }
 
-    async fn append(&self, _lease: &Lease, _entry: &JournalEntry) -> Result<(), PlatformError> {
+    async fn append_with(
+        &self,
+        _lease: &Lease,
+        _entry: &JournalEntry,
+        _messages: &[Message],
+    ) -> Result<(), PlatformError> {
         Ok(())
     }
 

@@ -42,10 +42,6 @@ impl<S: Store> Journal for Views<S> {
         self.look().await
     }
 
-    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
-        self.record_run_with(run, &[]).await
-    }
-
     async fn record_run_with(
         &self,
         run: &RunRecord,
@@ -55,9 +51,7 @@ impl<S: Store> Journal for Views<S> {
         let (run, messages) = (run.clone(), messages.to_vec());
         let record = move |session: &mut dyn Session| {
             runs::write(session, &run)?;
-            messages.iter().try_for_each(|message| {
-                outbox::enqueue(session, &message.notification, &message.receivers)
-            })
+            outbox::enqueue_all(session, &messages)
         };
         self.write("record_run", doing, record).await
     }
@@ -83,12 +77,18 @@ impl<S: Store> Journal for Views<S> {
         self.read(doing, move |session| Ok(first(session, sql, &values)?.is_some())).await
     }
 
-    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+    async fn save_episode_with(
+        &self,
+        lease: &Lease,
+        episode: &Episode,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let (doing, lease) = (format!("writing {}", episode.id), lease.clone());
-        let episode = episode.clone();
+        let (episode, messages) = (episode.clone(), messages.to_vec());
         let save = move |session: &mut dyn Session| {
             check_fence(session, &lease)?;
-            records::write_episode(session, &episode)
+            records::write_episode(session, &episode)?;
+            outbox::enqueue_all(session, &messages)
         };
         self.write("save_episode", doing, save).await
     }
@@ -134,12 +134,19 @@ impl<S: Store> Journal for Views<S> {
         self.read(doing, move |session| of_subject(session, sql, &subject)).await
     }
 
-    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+    async fn append_with(
+        &self,
+        lease: &Lease,
+        entry: &JournalEntry,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let doing = format!("writing the journal of {}", entry.deployment);
-        let (name, lease, entry) = (doing.clone(), lease.clone(), entry.clone());
+        let (name, lease) = (doing.clone(), lease.clone());
+        let (entry, messages) = (entry.clone(), messages.to_vec());
         let append = move |session: &mut dyn Session| {
             check_fence(session, &lease)?;
-            records::append(session, &entry, &name)
+            records::append(session, &entry, &name)?;
+            outbox::enqueue_all(session, &messages)
         };
         self.write("append", doing, append).await
     }

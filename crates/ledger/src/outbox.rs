@@ -3,14 +3,20 @@
 use async_trait::async_trait;
 use mloop_core::Subject;
 use mloop_core::notification::Notification;
-use mloop_platform::{Outbox, PlatformError};
+use mloop_platform::{Message, Outbox, PlatformError};
 
 use crate::error::Failure;
 use crate::session::{Session, insert};
 use crate::store::{Store, Views};
 use crate::value::Value;
 
-pub(crate) fn enqueue(
+/// Queues messages in the transaction of what they tell of.
+pub(crate) fn enqueue_all(session: &mut dyn Session, messages: &[Message]) -> Result<(), Failure> {
+    let mut each = messages.iter();
+    each.try_for_each(|one| enqueue(session, &one.notification, &one.receivers))
+}
+
+fn enqueue(
     session: &mut dyn Session,
     notification: &Notification,
     receivers: &[String],

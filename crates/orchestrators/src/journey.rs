@@ -13,6 +13,7 @@ use mloop_core::failpoint::reach;
 use mloop_core::version::tags;
 use mloop_core::{EndpointName, Sha256Digest, error_chain};
 use mloop_deployer::{Answer, DeployError, DeployRequest, Invocation, SwitchRequest};
+use mloop_platform::Message;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -81,30 +82,55 @@ impl<'a> Journey<'a> {
     }
 
     pub(crate) async fn step(&mut self, step: Step) -> Result<(), OrchestratorError> {
+        self.step_telling(step, vec![]).await
+    }
+
+    /// Takes a step whose intent people are told of: the messages are queued with it.
+    pub(crate) async fn step_telling(
+        &mut self,
+        step: Step,
+        messages: Vec<Message>,
+    ) -> Result<(), OrchestratorError> {
         tracing::info!(step = step.as_str(), version = %self.deployment.version, "deploying");
         let [intent, called, outcome] = points::of_step(step);
         self.held.renew().await?;
         let plan =
             json!({ "version": self.deployment.version, "previous": self.deployment.previous });
-        self.append(step, Phase::Intent, plan).await?;
+        self.append(step, Phase::Intent, plan, &messages).await?;
         reach(intent);
-        let detail = match step {
-            Step::Planned => self.plan().await?,
-            Step::StagingVerified => self.stage().await?,
-            Step::SmokePassed => self.smoke().await?,
-            Step::ProductionSubmitted => self.submit().await?,
-            Step::ProductionVerified => self.verify().await?,
-            Step::RollbackSubmitted => self.submit_back().await?,
-            Step::RollbackVerified => self.verify_back().await?,
-            Step::AliasMoved | Step::RollbackAliasMoved => self.move_aliases().await?,
-            Step::StagingRemoved | Step::RollbackStagingRemoved => self.remove_staging().await?,
-            Step::Notified | Step::RollbackNotified => self.notify().await?,
-            Step::ProductionRestored => self.restore().await?,
+        if !messages.is_empty() {
+            self.deliver().await;
+        }
+        let (detail, messages) = match step {
+            Step::Notified | Step::RollbackNotified => {
+                let notice = self.notice();
+                (json!({ "receivers": notice.receivers }), vec![notice])
+            }
+            step => (self.act(step).await?, vec![]),
         };
         reach(called);
-        self.append(step, Phase::Outcome, detail).await?;
+        self.append(step, Phase::Outcome, detail, &messages).await?;
         reach(outcome);
+        if !messages.is_empty() {
+            self.deliver().await;
+        }
         Ok(())
+    }
+
+    async fn act(&self, step: Step) -> Result<Value, OrchestratorError> {
+        match step {
+            Step::Planned => self.plan().await,
+            Step::StagingVerified => self.stage().await,
+            Step::SmokePassed => self.smoke().await,
+            Step::ProductionSubmitted => self.submit().await,
+            Step::ProductionVerified => self.verify().await,
+            Step::RollbackSubmitted => self.submit_back().await,
+            Step::RollbackVerified => self.verify_back().await,
+            Step::AliasMoved | Step::RollbackAliasMoved => self.move_aliases().await,
+            Step::StagingRemoved | Step::RollbackStagingRemoved => self.remove_staging().await,
+            Step::Notified | Step::RollbackNotified => Ok(json!({})),
+            Step::ProductionRestored => self.restore().await,
+        }
     }
 
     pub(crate) fn fate(&self) -> DeploymentVerdict {
@@ -150,6 +176,7 @@ impl<'a> Journey<'a> {
         step: Step,
         phase: Phase,
         detail: Value,
+        messages: &[Message],
     ) -> Result<(), OrchestratorError> {
         let known = |entry: &JournalEntry| entry.step == step && entry.phase == phase;
         if self.entries.iter().any(known) {
@@ -158,7 +185,7 @@ impl<'a> Journey<'a> {
         let (at, deployment) = (self.deps.clock.now(), self.deployment.id.clone());
         let mut entry = JournalEntry { deployment, step, phase, at, detail };
         entry.detail[FENCE] = json!(self.held.lease().fence);
-        self.deps.journal.append(self.held.lease(), &entry).await?;
+        self.deps.journal.append_with(self.held.lease(), &entry, messages).await?;
         self.entries.push(entry);
         Ok(())
     }

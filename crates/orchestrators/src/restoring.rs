@@ -17,6 +17,7 @@ use crate::choice::Choice;
 use crate::endpoint::{Before, Look};
 use crate::journey::Journey;
 use crate::lease::Held;
+use crate::waiting::to_all;
 use crate::{
     DeploymentDeps, DeploymentOrchestrator, DeploymentStatus, OrchestratorError, Standing, past,
     points, progress,
@@ -59,7 +60,9 @@ impl DeploymentOrchestrator {
         };
         let late = match found {
             Some(digest) if digest == serving.digest => return Ok(None),
-            Some(digest) => late_call(&self.deps, deployments, digest).await?,
+            Some(digest) => {
+                late_call(&self.deps, deployments, digest).await?.map(|late| (late, digest))
+            }
             // The next switch makes it anew.
             None if *choice != Choice::Nothing => return Ok(None),
             None => None,
@@ -73,7 +76,7 @@ impl DeploymentOrchestrator {
             // It is where it is to go back to, or is replaced on the way there.
             _ if found.is_some() && found == back.map(|version| version.digest) => Ok(None),
             Some(_) if back.is_some() => Ok(None),
-            Some(late) => self.restore(held, late, serving).await.map(Some),
+            Some((late, found)) => self.restore(held, late, found, serving).await.map(Some),
             None => {
                 let has = found.map_or("nothing".to_owned(), |digest| digest.short(12));
                 let problem = format!(
@@ -89,12 +92,15 @@ impl DeploymentOrchestrator {
         &self,
         held: &Held,
         late: Deployment,
+        found: Sha256Digest,
         serving: VersionRef,
     ) -> Result<Restored, OrchestratorError> {
         let version = late.version;
         tracing::warn!(%version, %serving, "a late call of its deployment changed production");
+        let message = message(&late, found, serving, self.deps.clock.now());
+        let message = to_all(&self.deps.notifiers, message);
         let mut journey = Journey::new(&self.deps, &self.config, held, late).await?;
-        journey.step(Step::ProductionRestored).await?;
+        journey.step_telling(Step::ProductionRestored, vec![message]).await?;
         let reason = format!(
             "production serves {serving} again; a run that was overtaken had asked for another version after \
              the end of the deployment of {version}"
@@ -125,7 +131,7 @@ impl DeploymentOrchestrator {
 
 impl Journey<'_> {
     /// Brings production back to what should serve, from what a late call of this deployment put there.
-    pub(crate) async fn restore(&mut self) -> Result<Value, OrchestratorError> {
+    pub(crate) async fn restore(&self) -> Result<Value, OrchestratorError> {
         let endpoint = &self.config.production;
         let deployments = self.deps.journal.deployments(&self.config.subject).await?;
         let serving = past::serving(&deployments).map(|serving| serving.version);
@@ -133,7 +139,6 @@ impl Journey<'_> {
         let found = found.as_ref().and_then(EndpointDescription::leads_to);
         let (Some(serving), Some(found)) = (serving, found) else { return Ok(json!({})) };
         let target = cargo(self.deps, self.config, serving).await?;
-        self.tell(&message(&self.deployment, found, serving, self.deps.clock.now())).await?;
         let (wanted, before) = (serving.digest, Some(found));
         // Platforms make one change at a time.
         if self.settled(wanted, before).await? != Look::There {

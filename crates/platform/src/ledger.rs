@@ -116,7 +116,9 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// When the store could not be written.
-    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError>;
+    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
+        self.record_run_with(run, &[]).await
+    }
 
     /// Writes a run as [`Journal::record_run`] does, and queues the messages about it as
     /// [`Outbox::enqueue`] does, in one transaction: no kill leaves a run that nobody hears of.
@@ -151,7 +153,21 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// [`PlatformError::LeaseLost`], or when the store could not be written.
-    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError>;
+    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+        self.save_episode_with(lease, episode, &[]).await
+    }
+
+    /// Writes an episode as [`Journal::save_episode`] does, and queues the messages about it as
+    /// [`Outbox::enqueue`] does, in one transaction.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`], or when the store could not be written.
+    async fn save_episode_with(
+        &self,
+        lease: &Lease,
+        episode: &Episode,
+        messages: &[Message],
+    ) -> Result<(), PlatformError>;
 
     /// All episodes of a subject, newest first.
     ///
@@ -193,7 +209,21 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`PlatformError::LeaseLost`], [`PlatformError::Invalid`] for a deployment that was never
     /// saved, or when the store could not be written.
-    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError>;
+    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+        self.append_with(lease, entry, &[]).await
+    }
+
+    /// Adds an entry as [`Journal::append`] does, and queues the messages about it as
+    /// [`Outbox::enqueue`] does, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    async fn append_with(
+        &self,
+        lease: &Lease,
+        entry: &JournalEntry,
+        messages: &[Message],
+    ) -> Result<(), PlatformError>;
 
     /// The journal of a deployment, in the order of its steps, intents before outcomes.
     ///

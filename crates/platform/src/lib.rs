@@ -41,8 +41,8 @@ pub use ledger::{Journal, Lease, Leases, Ledger, Message, Outbox, ProfileStore, 
 pub use mloop_core::registry::{BuildError, Spec};
 pub use models::{ModelRegistry, Registration};
 pub use notify::{
-    Notifier, deliver_pending, probe_notifiers, send_attempt_ended, send_attempts_used_up,
-    send_slack_alert,
+    Notifier, attempt_ended, attempts_used_up, deliver_pending, probe_notifiers, send_slack_alert,
+    submission,
 };
 pub use sources::{
     LabelledRow, LabelledTraffic, ProfileBuilder, ProfileRequest, ProfileRow, ProfileSource,

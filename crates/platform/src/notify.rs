@@ -49,9 +49,7 @@ pub trait Notifier: Send + Sync {
 }
 
 /// Tells people that a training job was submitted, and why. Slack by name, since that is where it
-/// usually goes; the notifier decides.
-///
-/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
+/// usually goes; the notifier decides. Who has a ledger queues [`submission`] there instead.
 ///
 /// # Errors
 /// The notifier's.
@@ -60,6 +58,14 @@ pub async fn send_slack_alert(
     episode: &Episode,
     at: DateTime<Utc>,
 ) -> Result<(), PlatformError> {
+    notifier.notify(&submission(episode, at)).await
+}
+
+/// The message that a training job was submitted, and why.
+///
+/// Its id is that of the episode, so that a repeat after a kill is recognised; as that of the others.
+#[must_use]
+pub fn submission(episode: &Episode, at: DateTime<Utc>) -> Notification {
     let subject = episode.subject.clone();
     let job = &episode.job.id;
     let serving = episode.serving.map_or("nothing".to_owned(), |version| version.to_string());
@@ -68,7 +74,7 @@ pub async fn send_slack_alert(
         episode.attempt,
         episode.reasons.join("\n- ")
     );
-    let notification = Notification {
+    Notification {
         id: format!("{}-submitted", episode.id),
         topic: Topic::Retraining,
         severity: Severity::Warning,
@@ -76,25 +82,14 @@ pub async fn send_slack_alert(
         subject,
         text,
         at,
-    };
-    notifier.notify(&notification).await
+    }
 }
 
-/// Tells people that an attempt ended without a version to deploy; nothing for one that did not end,
-/// or left one.
-///
-/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
-///
-/// # Errors
-/// The notifier's.
-pub async fn send_attempt_ended(
-    notifier: &dyn Notifier,
-    episode: &Episode,
-) -> Result<(), PlatformError> {
-    let Some(closing) = episode.closed.as_ref().filter(|one| one.outcome.may_be_tried_again())
-    else {
-        return Ok(());
-    };
+/// The message that an attempt ended without a version to deploy; none for one that did not end, or left
+/// one.
+#[must_use]
+pub fn attempt_ended(episode: &Episode) -> Option<Notification> {
+    let closing = episode.closed.as_ref().filter(|one| one.outcome.may_be_tried_again())?;
     let (subject, job) = (episode.subject.clone(), &episode.job.id);
     let what = match closing.outcome {
         EpisodeOutcome::Rejected => "its version was rejected",
@@ -109,7 +104,7 @@ pub async fn send_attempt_ended(
         closing.detail,
         episode.reasons.join("\n- ")
     );
-    let notification = Notification {
+    Some(Notification {
         id: format!("{}-ended", episode.id),
         topic: Topic::Retraining,
         severity: Severity::Warning,
@@ -117,25 +112,15 @@ pub async fn send_attempt_ended(
         subject,
         text,
         at: closing.at,
-    };
-    notifier.notify(&notification).await
+    })
 }
 
-/// Tells people that a cause stands and that no attempt follows, as many having failed as are
-/// allowed. `episode` is the last of them, `reason` one sentence with what can be done.
-///
-/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
-///
-/// # Errors
-/// The notifier's.
-pub async fn send_attempts_used_up(
-    notifier: &dyn Notifier,
-    episode: &Episode,
-    reason: &str,
-    at: DateTime<Utc>,
-) -> Result<(), PlatformError> {
+/// The message that a cause stands and that no attempt follows, as many having failed as are allowed.
+/// `episode` is the last of them, `reason` one sentence with what can be done.
+#[must_use]
+pub fn attempts_used_up(episode: &Episode, reason: &str, at: DateTime<Utc>) -> Notification {
     let subject = episode.subject.clone();
-    let notification = Notification {
+    Notification {
         id: format!("{}-last", episode.id),
         topic: Topic::Retraining,
         severity: Severity::Critical,
@@ -146,8 +131,7 @@ pub async fn send_attempts_used_up(
             episode.reasons.join("\n- ")
         ),
         at,
-    };
-    notifier.notify(&notification).await
+    }
 }
 
 /// Looks whether these channels could deliver; gives the names of those that can tell, for `--check`.

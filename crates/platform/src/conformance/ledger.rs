@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use mloop_core::deployment::{ChangeCall, DeploymentVerdict, Phase, Step};
 use mloop_core::run::{RunKind, RunRecord};
-use mloop_core::{DeploymentId, RunId, Sha256Digest};
+use mloop_core::{RunId, Sha256Digest};
 
 use super::samples;
 use crate::{
@@ -31,7 +31,7 @@ pub async fn check_ledger(ledger: &Ledger) {
     a_call_is_known_until_it_returns(ledger).await;
     profiles_have_revisions(ledger.profiles.as_ref()).await;
     a_message_is_settled_once(ledger.outbox.as_ref()).await;
-    a_run_is_written_with_its_messages(ledger).await;
+    records_are_written_with_their_messages(ledger).await;
     ledger.journal.probe().await.expect("a ledger with records can be used");
 }
 
@@ -88,14 +88,7 @@ async fn an_overtaken_run_writes_nothing(ledger: &Ledger) {
         mloop_core::deployment::Deployment { closed_at: Some(samples::day_one()), ..deployment };
     is_lost(journal.save_deployment(&old, &closed).await, "an overtaken deployment");
     is_lost(journal.append(&old, &entry).await, "an overtaken journal entry");
-    let call = ChangeCall {
-        deployment: closed.id.clone(),
-        step: Step::ProductionSubmitted,
-        fence: old.fence,
-        asks: closed.version.digest,
-        announced_at: samples::day_one(),
-        returned_at: None,
-    };
+    let call = samples::call(&closed, old.fence, None);
     is_lost(journal.save_call(&old, &call).await, "an overtaken call");
     let episode = samples::episode(&subject, 1);
     is_lost(journal.save_episode(&old, &episode).await, "an overtaken episode");
@@ -131,24 +124,49 @@ async fn a_run_is_written_once(journal: &dyn Journal) {
     assert_eq!(runs().await, [again], "a stale repeat takes no record's place");
 }
 
-async fn a_run_is_written_with_its_messages(ledger: &Ledger) {
-    let run = samples::monitoring_run(&samples::subject("runs-with-messages"), 0);
-    let (notification, receivers) = (samples::notification("of-a-run"), ["pager", "log"]);
-    let receivers = receivers.map(str::to_owned).to_vec();
-    let messages = [Message { notification, receivers }];
-    let record = async || ledger.journal.record_run_with(&run, &messages).await.expect("a record");
+async fn records_are_written_with_their_messages(ledger: &Ledger) {
+    let (journal, subject) = (ledger.journal.as_ref(), samples::subject("messages"));
+    let lease = take(ledger.leases.as_ref(), "messages", "run", LONG).await;
+    let receivers = ["pager", "log"].map(str::to_owned).to_vec();
+    let about = |id: &str| {
+        let notification = samples::notification(&format!("of-{id}"));
+        [Message { notification, receivers: receivers.clone() }]
+    };
+    let run = samples::monitoring_run(&subject, 0);
+    let episode = samples::episode(&subject, 1);
+    let deployment = samples::deployment(&subject, 1);
+    let entry = samples::entry(&deployment, Step::Notified, Phase::Outcome, "told");
+    journal.save_deployment(&lease, &deployment).await.expect("a deployment");
     let waiting = async |receiver: &str| {
         let subject = samples::notification("any").subject;
         let found = ledger.outbox.pending(&subject, receiver, 10).await.expect("a list");
         found.into_iter().map(|message| message.id).collect::<Vec<_>>()
     };
-    record().await;
-    assert_eq!(ledger.journal.run(&run.run_id).await.expect("an answer").as_ref(), Some(&run));
-    assert_eq!(waiting("pager").await, ["of-a-run"], "a run's messages are queued with it");
-    ledger.outbox.delivered("pager", "of-a-run").await.expect("settled");
-    record().await;
+    let write = async || {
+        journal.record_run_with(&run, &about("run")).await.expect("a run");
+        journal.save_episode_with(&lease, &episode, &about("episode")).await.expect("an episode");
+        journal.append_with(&lease, &entry, &about("entry")).await.expect("an entry");
+    };
+    write().await;
+    assert_eq!(journal.run(&run.run_id).await.expect("an answer").as_ref(), Some(&run));
+    assert_eq!(journal.episodes(&subject).await.expect("a list"), [episode.clone()]);
+    assert_eq!(journal.entries(&deployment.id).await.expect("a list"), [entry.clone()]);
+    let all = ["of-run", "of-episode", "of-entry"];
+    assert_eq!(waiting("pager").await, all, "a record's messages are queued with it");
+    for id in all {
+        ledger.outbox.delivered("pager", id).await.expect("settled");
+    }
+    write().await;
     assert!(waiting("pager").await.is_empty(), "a repeat tells nobody twice");
-    assert_eq!(waiting("log").await, ["of-a-run"], "and keeps what waits");
+    assert_eq!(waiting("log").await, all, "and keeps what waits");
+
+    ledger.leases.release(&lease).await.expect("ours");
+    take(ledger.leases.as_ref(), "messages", "another run", LONG).await;
+    let late = journal.save_episode_with(&lease, &episode, &about("late episode")).await;
+    is_lost(late, "an overtaken episode with a message");
+    let late = journal.append_with(&lease, &entry, &about("late entry")).await;
+    is_lost(late, "an overtaken entry with a message");
+    assert!(waiting("pager").await.is_empty(), "nobody is told of what was refused");
 }
 
 async fn runs_come_oldest_first(journal: &dyn Journal) {
@@ -259,21 +277,13 @@ async fn a_call_is_known_until_it_returns(ledger: &Ledger) {
     let lease = take(ledger.leases.as_ref(), "calls", "run", LONG).await;
     let [deployment, foreign] =
         ["calls", "other calls"].map(|target| samples::deployment(&samples::subject(target), 1));
-    let call = |deployment: &DeploymentId, fence: u64| ChangeCall {
-        deployment: deployment.clone(),
-        step: Step::ProductionSubmitted,
-        fence,
-        asks: Sha256Digest::of(b"asked for"),
-        announced_at: samples::day_one() - TimeDelta::minutes(fence as i64),
-        returned_at: None,
-    };
-    let [ours, theirs] = [call(&deployment.id, 1), call(&deployment.id, 2)];
+    let [ours, theirs] = [1, 2].map(|fence| samples::call(&deployment, fence, None));
     let refusal = journal.save_call(&lease, &ours).await.expect_err("never saved");
     assert!(matches!(refusal, PlatformError::Invalid { .. }), "{refusal:?}");
     for one in [&deployment, &foreign] {
         journal.save_deployment(&lease, one).await.expect("a deployment");
     }
-    for one in [&ours, &theirs, &theirs, &call(&foreign.id, 3)] {
+    for one in [&ours, &theirs, &theirs, &samples::call(&foreign, 3, None)] {
         journal.save_call(&lease, one).await.expect("a call");
     }
     let unreturned = async || journal.unreturned_calls(&subject).await.expect("a list");
@@ -410,5 +420,17 @@ mod tests {
     #[should_panic(expected = "a settled message never comes back")]
     async fn a_message_that_comes_back_is_caught() {
         with_fault(LedgerFault::Redelivers).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a record's messages are queued with it")]
+    async fn a_record_that_nobody_hears_of_is_caught() {
+        with_fault(LedgerFault::ForgetsMessages).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "nobody is told of what was refused")]
+    async fn a_message_about_nothing_is_caught() {
+        with_fault(LedgerFault::TellsTooEarly).await;
     }
 }

@@ -42,6 +42,10 @@ pub enum LedgerFault {
     OverwritesProfiles,
     /// A message that was delivered and is queued again comes back.
     Redelivers,
+    /// The messages of a record are not queued with it.
+    ForgetsMessages,
+    /// The messages of a record are queued although it is refused.
+    TellsTooEarly,
 }
 
 /// Everything in memory; leases expire by the clock that it is given.
@@ -101,6 +105,35 @@ impl InMemoryLedger {
         self.fault == Some(fault)
     }
 
+    /// Queues messages with what was just written, unless that is at fault.
+    fn queue(&self, state: &mut State, messages: &[Message]) {
+        if self.has(LedgerFault::ForgetsMessages) {
+            return;
+        }
+        for Message { notification, receivers } in messages {
+            self.put_up(state, notification, receivers);
+        }
+    }
+
+    /// Queues messages before it is known whether the rest can be written: a fault.
+    fn queue_before(&self, state: &mut State, messages: &[Message]) {
+        if self.has(LedgerFault::TellsTooEarly) {
+            self.queue(state, messages);
+        }
+    }
+
+    fn put_up(&self, state: &mut State, notification: &Notification, receivers: &[String]) {
+        let known = state.messages.iter().position(|known| known.id == notification.id);
+        let index = known.unwrap_or(state.messages.len());
+        if known.is_none() {
+            state.messages.push(notification.clone());
+        }
+        for receiver in receivers {
+            let delivered = state.deliveries.entry((receiver.clone(), index)).or_insert(false);
+            *delivered &= !self.has(LedgerFault::Redelivers);
+        }
+    }
+
     fn check_fence(&self, state: &mut State, lease: &Lease) -> Result<(), PlatformError> {
         if self.has(LedgerFault::IgnoresFences) {
             return Ok(());
@@ -136,25 +169,18 @@ impl Journal for InMemoryLedger {
         Ok(())
     }
 
-    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
+    async fn record_run_with(
+        &self,
+        run: &RunRecord,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let mut state = lock(&self.state);
         let known = state.runs.get(&run.run_id);
         let overwrites = self.has(LedgerFault::OverwritesRuns);
         if overwrites || known.is_none_or(|known| run.replaces(known)) {
             state.runs.insert(run.run_id.clone(), run.clone());
         }
-        Ok(())
-    }
-
-    async fn record_run_with(
-        &self,
-        run: &RunRecord,
-        messages: &[Message],
-    ) -> Result<(), PlatformError> {
-        self.record_run(run).await?;
-        for Message { notification, receivers } in messages {
-            self.enqueue(notification, receivers).await?;
-        }
+        self.queue(&mut state, messages);
         Ok(())
     }
 
@@ -186,10 +212,17 @@ impl Journal for InMemoryLedger {
         Ok(state.runs.values().any(tells))
     }
 
-    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+    async fn save_episode_with(
+        &self,
+        lease: &Lease,
+        episode: &Episode,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let mut state = lock(&self.state);
+        self.queue_before(&mut state, messages);
         self.check_fence(&mut state, lease)?;
         state.episodes.insert(episode.id.clone(), episode.clone());
+        self.queue(&mut state, messages);
         Ok(())
     }
 
@@ -237,8 +270,14 @@ impl Journal for InMemoryLedger {
         Ok(found)
     }
 
-    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+    async fn append_with(
+        &self,
+        lease: &Lease,
+        entry: &JournalEntry,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let mut state = lock(&self.state);
+        self.queue_before(&mut state, messages);
         self.check_fence(&mut state, lease)?;
         if !state.deployments.contains_key(&entry.deployment) {
             let doing = format!("writing the journal of {}", entry.deployment);
@@ -248,6 +287,7 @@ impl Journal for InMemoryLedger {
         if self.has(LedgerFault::OverwritesEntries) || !state.entries.contains_key(&key) {
             state.entries.insert(key, entry.clone());
         }
+        self.queue(&mut state, messages);
         Ok(())
     }
 
@@ -322,16 +362,7 @@ impl Outbox for InMemoryLedger {
         notification: &Notification,
         receivers: &[String],
     ) -> Result<(), PlatformError> {
-        let mut state = lock(&self.state);
-        let known = state.messages.iter().position(|known| known.id == notification.id);
-        let index = known.unwrap_or(state.messages.len());
-        if known.is_none() {
-            state.messages.push(notification.clone());
-        }
-        for receiver in receivers {
-            let delivered = state.deliveries.entry((receiver.clone(), index)).or_insert(false);
-            *delivered &= !self.has(LedgerFault::Redelivers);
-        }
+        self.put_up(&mut lock(&self.state), notification, receivers);
         Ok(())
     }
 

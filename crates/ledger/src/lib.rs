@@ -51,7 +51,7 @@ pub use sqlite::{Probe, SqliteLedger, SqliteSettings, probe};
 
 /// The points at which a test can kill a process that writes (see [`mloop_core::failpoint`]): of
 /// each call that writes a record, just before and just after its transaction is committed.
-pub const FAILPOINTS: [&str; 18] = [
+pub const FAILPOINTS: [&str; 20] = [
     "ledger.record_run.before_commit",
     "ledger.record_run.after_commit",
     "ledger.save_episode.before_commit",
@@ -70,6 +70,8 @@ pub const FAILPOINTS: [&str; 18] = [
     "ledger.enqueue.after_commit",
     "ledger.delivered.before_commit",
     "ledger.delivered.after_commit",
+    "ledger.not_delivered.before_commit",
+    "ledger.not_delivered.after_commit",
 ];
 
 /// Every kind of ledger that is compiled in.

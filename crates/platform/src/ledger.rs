@@ -81,6 +81,26 @@ pub struct Message {
     pub receivers: Vec<String>,
 }
 
+/// A message that waits for a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The message.
+    pub notification: Notification,
+    /// How often the receiver refused it.
+    pub refusals: u32,
+}
+
+/// When a message that could not be delivered is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// At once, after those that wait longer: the receiver could not be reached.
+    Soon,
+    /// Not before so long: the receiver refused it.
+    After(Duration),
+    /// Never: the receiver refused it for the last time. It is kept and counted.
+    Never,
+}
+
 /// Which runs to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunQuery {
@@ -280,7 +300,8 @@ pub trait ProfileStore: Send + Sync {
 /// receiver.
 ///
 /// # Contract
-/// A message is queued once for each receiver, by its id; a settled one never comes back.
+/// - A message is queued once for each receiver, by its id; a settled one never comes back.
+/// - One that cannot be delivered delays no other.
 #[cfg_attr(feature = "testing", mockall::automock)]
 #[async_trait]
 pub trait Outbox: Send + Sync {
@@ -295,9 +316,10 @@ pub trait Outbox: Send + Sync {
         receivers: &[String],
     ) -> Result<(), PlatformError>;
 
-    /// Messages about a subject that wait for a receiver, in the order in which they were first
-    /// queued, at most `limit`. Loops that share a ledger have receivers of the same name that are
-    /// not the same.
+    /// Messages about a subject that wait for a receiver and whose time has come, at most `limit`: those
+    /// that were never tried, in the order in which they were first queued, then the others, those that
+    /// wait longest first. Loops that share a ledger have receivers of the same name that are not the
+    /// same.
     ///
     /// # Errors
     /// When the store could not be read.
@@ -306,7 +328,24 @@ pub trait Outbox: Send + Sync {
         subject: &Subject,
         receiver: &str,
         limit: u32,
-    ) -> Result<Vec<Notification>, PlatformError>;
+    ) -> Result<Vec<Waiting>, PlatformError>;
+
+    /// Writes down that a try failed: [`Again::After`] and [`Again::Never`] count as a refusal.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    async fn not_delivered(
+        &self,
+        receiver: &str,
+        id: &str,
+        again: Again,
+    ) -> Result<(), PlatformError>;
+
+    /// How many messages about a subject were given up, since a receiver refused them too often.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn given_up(&self, subject: &Subject, receiver: &str) -> Result<u64, PlatformError>;
 
     /// Marks a message as delivered to a receiver.
     ///

@@ -37,7 +37,9 @@ use mloop_core::{Clock, Secret, Secrets};
 pub use error::PlatformError;
 pub use jobs::{JobSubmitter, Submission};
 pub use latency::{LatencyRequest, LatencySource};
-pub use ledger::{Journal, Lease, Leases, Ledger, Message, Outbox, ProfileStore, RunQuery};
+pub use ledger::{
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, ProfileStore, RunQuery, Waiting,
+};
 pub use mloop_core::registry::{BuildError, Spec};
 pub use models::{ModelRegistry, Registration};
 pub use notify::{

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mloop_core::deployment::{Deployment, Phase, Step};
 use mloop_platform::conformance::samples;
-use mloop_platform::{Ledger, PlatformError};
+use mloop_platform::{Again, Ledger, PlatformError};
 
 use crate::place::{Place, build};
 
@@ -144,6 +144,8 @@ pub(crate) async fn walk(ledger: &Ledger) -> Result<(), PlatformError> {
     let message = samples::notification("message");
     ledger.outbox.enqueue(&message, &["chat".to_owned()]).await?;
     ledger.outbox.delivered("chat", "message").await?;
+    ledger.outbox.enqueue(&samples::notification("refused"), &["chat".to_owned()]).await?;
+    ledger.outbox.not_delivered("chat", "refused", Again::After(LONG)).await?;
     ledger.leases.release(&lease).await
 }
 

@@ -9,7 +9,7 @@ use mloop_core::{RunId, Sha256Digest};
 
 use super::samples;
 use crate::{
-    Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
 };
 
 /// Longer than any suite takes.
@@ -31,6 +31,7 @@ pub async fn check_ledger(ledger: &Ledger) {
     a_call_is_known_until_it_returns(ledger).await;
     profiles_have_revisions(ledger.profiles.as_ref()).await;
     a_message_is_settled_once(ledger.outbox.as_ref()).await;
+    what_cannot_be_delivered_delays_no_other(ledger.outbox.as_ref()).await;
     records_are_written_with_their_messages(ledger).await;
     ledger.journal.probe().await.expect("a ledger with records can be used");
 }
@@ -140,7 +141,7 @@ async fn records_are_written_with_their_messages(ledger: &Ledger) {
     let waiting = async |receiver: &str| {
         let subject = samples::notification("any").subject;
         let found = ledger.outbox.pending(&subject, receiver, 10).await.expect("a list");
-        found.into_iter().map(|message| message.id).collect::<Vec<_>>()
+        found.into_iter().map(|message| message.notification.id).collect::<Vec<_>>()
     };
     let write = async || {
         journal.record_run_with(&run, &about("run")).await.expect("a run");
@@ -327,7 +328,8 @@ async fn a_message_is_settled_once(outbox: &dyn Outbox) {
     outbox.enqueue(&changed, &[mail.clone(), chat.clone()]).await.expect("a repeat");
     let subject = one.subject.clone();
     let pending = async |receiver: &str, limit| {
-        outbox.pending(&subject, receiver, limit).await.expect("a list")
+        let found = outbox.pending(&subject, receiver, limit).await.expect("a list");
+        found.into_iter().map(|message| message.notification).collect::<Vec<_>>()
     };
     let both = [one.clone(), two.clone()];
     assert_eq!(pending(&mail, 10).await, both, "each once, as first written, in order");
@@ -344,6 +346,47 @@ async fn a_message_is_settled_once(outbox: &dyn Outbox) {
     let other = samples::subject("staging");
     let foreign = outbox.pending(&other, &chat, 10).await.expect("a list");
     assert_eq!(foreign, [], "a loop sends no other loop's messages");
+}
+
+async fn what_cannot_be_delivered_delays_no_other(outbox: &dyn Outbox) {
+    let receivers = ["slow".to_owned()];
+    for id in ["q1", "q2", "q3"] {
+        outbox.enqueue(&samples::notification(id), &receivers).await.expect("queued");
+    }
+    let subject = samples::notification("any").subject;
+    let pending = async || {
+        let found = outbox.pending(&subject, "slow", 10).await.expect("a list");
+        let each = found.into_iter().map(|one| (one.notification.id, one.refusals));
+        each.collect::<Vec<_>>()
+    };
+    let is = |expected: &[(&str, u32)]| -> Vec<(String, u32)> {
+        expected.iter().map(|(id, refusals)| ((*id).to_owned(), *refusals)).collect()
+    };
+    let failed = async |id: &str, again| {
+        outbox.not_delivered("slow", id, again).await.expect("written down");
+    };
+    failed("q1", Again::Soon).await;
+    let rule = "what was tried comes after what was not";
+    assert_eq!(pending().await, is(&[("q2", 0), ("q3", 0), ("q1", 0)]), "{rule}");
+    failed("q2", Again::After(Duration::ZERO)).await;
+    failed("q3", Again::After(LONG)).await;
+    let rule = "a refused message is not tried before its time";
+    assert_eq!(pending().await, is(&[("q1", 0), ("q2", 1)]), "{rule}");
+    failed("q1", Again::Soon).await;
+    let rule = "what waits longest comes first";
+    assert_eq!(pending().await, is(&[("q2", 1), ("q1", 0)]), "{rule}");
+    outbox.enqueue(&samples::notification("q4"), &receivers).await.expect("queued");
+    let rule = "a new message waits for none that failed";
+    assert_eq!(pending().await, is(&[("q4", 0), ("q2", 1), ("q1", 0)]), "{rule}");
+
+    failed("q2", Again::Never).await;
+    outbox.enqueue(&samples::notification("q2"), &receivers).await.expect("a repeat");
+    assert_eq!(pending().await, is(&[("q4", 0), ("q1", 0)]), "what is given up is tried no more");
+    let given_up = async |subject, receiver| outbox.given_up(subject, receiver).await;
+    assert_eq!(given_up(&subject, "slow").await.expect("a count"), 1, "and counted");
+    assert_eq!(given_up(&subject, "nobody").await.expect("a count"), 0, "for its receiver");
+    let other = samples::subject("another loop");
+    assert_eq!(given_up(&other, "slow").await.expect("a count"), 0, "for its loop");
 }
 
 #[cfg(test)]
@@ -432,5 +475,17 @@ mod tests {
     #[should_panic(expected = "nobody is told of what was refused")]
     async fn a_message_about_nothing_is_caught() {
         with_fault(LedgerFault::TellsTooEarly).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "what was tried comes after what was not")]
+    async fn a_message_in_the_way_is_caught() {
+        with_fault(LedgerFault::BlocksQueue).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "what is given up is tried no more")]
+    async fn a_message_that_is_never_given_up_is_caught() {
+        with_fault(LedgerFault::NeverGivesUp).await;
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry, Phase, Step};
 use mloop_core::episode::Episode;
 use mloop_core::notification::Notification;
@@ -18,7 +19,8 @@ use mloop_core::{
 use super::leases::LeaseTable;
 use super::lock;
 use crate::{
-    Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+    Waiting,
 };
 
 /// A rule of the ledger's contract to be broken.
@@ -42,6 +44,10 @@ pub enum LedgerFault {
     OverwritesProfiles,
     /// A message that was delivered and is queued again comes back.
     Redelivers,
+    /// A message that could not be delivered stays the first.
+    BlocksQueue,
+    /// A message that was given up is tried again.
+    NeverGivesUp,
     /// The messages of a record are not queued with it.
     ForgetsMessages,
     /// The messages of a record are queued although it is refused.
@@ -67,8 +73,31 @@ struct State {
     schemas: BTreeMap<Sha256Digest, ProfileSchema>,
     profiles: BTreeMap<(ProfileKey, Window), Vec<StoredProfile>>,
     messages: Vec<Notification>,
-    /// By receiver and index of the message; whether it was delivered.
-    deliveries: BTreeMap<(String, usize), bool>,
+    /// By receiver and index of the message.
+    deliveries: BTreeMap<(String, usize), Delivery>,
+}
+
+/// How a message stands with a receiver.
+#[derive(Default)]
+struct Delivery {
+    done: bool,
+    /// None: it was never tried.
+    due: Option<DateTime<Utc>>,
+    refusals: u32,
+    given_up: bool,
+}
+
+impl Delivery {
+    fn waits(&self, now: DateTime<Utc>) -> bool {
+        !self.done && !self.given_up && self.due.is_none_or(|due| due <= now)
+    }
+}
+
+impl State {
+    fn delivery(&mut self, receiver: &str, id: &str) -> Option<&mut Delivery> {
+        let index = self.messages.iter().position(|known| known.id == id)?;
+        self.deliveries.get_mut(&(receiver.to_owned(), index))
+    }
 }
 
 impl InMemoryLedger {
@@ -129,8 +158,8 @@ impl InMemoryLedger {
             state.messages.push(notification.clone());
         }
         for receiver in receivers {
-            let delivered = state.deliveries.entry((receiver.clone(), index)).or_insert(false);
-            *delivered &= !self.has(LedgerFault::Redelivers);
+            let delivery = state.deliveries.entry((receiver.clone(), index)).or_default();
+            delivery.done &= !self.has(LedgerFault::Redelivers);
         }
     }
 
@@ -371,21 +400,54 @@ impl Outbox for InMemoryLedger {
         subject: &Subject,
         receiver: &str,
         limit: u32,
-    ) -> Result<Vec<Notification>, PlatformError> {
+    ) -> Result<Vec<Waiting>, PlatformError> {
+        let (state, now) = (lock(&self.state), self.clock.now());
+        let mut found: Vec<_> = state
+            .deliveries
+            .iter()
+            .filter(|((to, index), one)| {
+                to == receiver && state.messages[*index].subject == *subject && one.waits(now)
+            })
+            .collect();
+        found.sort_by_key(|((_, index), one)| (one.due, *index));
+        let waiting = found.into_iter().map(|((_, index), one)| Waiting {
+            notification: state.messages[*index].clone(),
+            refusals: one.refusals,
+        });
+        Ok(waiting.take(limit as usize).collect())
+    }
+
+    async fn not_delivered(
+        &self,
+        receiver: &str,
+        id: &str,
+        again: Again,
+    ) -> Result<(), PlatformError> {
+        let (mut state, now) = (lock(&self.state), self.clock.now());
+        let Some(delivery) = state.delivery(receiver, id) else { return Ok(()) };
+        if self.has(LedgerFault::BlocksQueue) {
+            return Ok(());
+        }
+        delivery.refusals += u32::from(again != Again::Soon);
+        match again {
+            Again::Soon => delivery.due = Some(now),
+            Again::After(pause) => delivery.due = Some(now + pause),
+            Again::Never => delivery.given_up = !self.has(LedgerFault::NeverGivesUp),
+        }
+        Ok(())
+    }
+
+    async fn given_up(&self, subject: &Subject, receiver: &str) -> Result<u64, PlatformError> {
         let state = lock(&self.state);
-        let waiting = state.deliveries.iter().filter(|((to, _), done)| to == receiver && !**done);
-        let messages = waiting.filter_map(|((_, index), _)| state.messages.get(*index));
-        let messages = messages.filter(|message| message.subject == *subject);
-        Ok(messages.take(limit as usize).cloned().collect())
+        let given_up = state.deliveries.iter().filter(|((to, index), one)| {
+            to == receiver && state.messages[*index].subject == *subject && one.given_up
+        });
+        Ok(given_up.count() as u64)
     }
 
     async fn delivered(&self, receiver: &str, id: &str) -> Result<(), PlatformError> {
-        let mut state = lock(&self.state);
-        let index = state.messages.iter().position(|known| known.id == id);
-        if let Some(index) = index
-            && let Some(done) = state.deliveries.get_mut(&(receiver.to_owned(), index))
-        {
-            *done = true;
+        if let Some(delivery) = lock(&self.state).delivery(receiver, id) {
+            delivery.done = true;
         }
         Ok(())
     }

@@ -297,6 +297,7 @@ async fn a_call_is_broken_off_once_its_run_was_overtaken() {
         deps.endpoints.deployer = platform;
         config.lease.ttl = Duration::from_millis(60);
     });
+    world.hours_pass(1);
     // Nobody lets the call go on.
     let (ended, ()) = tokio::join!(flow.perform(Task::Run, &NEWEST), async {
         late.arrived.notified().await;
@@ -327,6 +328,7 @@ async fn a_call_that_returned_explains_nothing_whichever_run_wrote_down_its_end(
     let second = world.add_version("two");
     let busy = Arc::new(Busy(Arc::clone(&world.endpoints)));
     let flow = world.deployment_with("host-1", |deps, _| deps.endpoints.deployer = busy);
+    world.hours_pass(1);
     let ended = flow.perform(Task::Run, &NEWEST).await.expect_err("it was too busy");
     assert_eq!(ended.exit_class(), ExitClass::Transient, "{ended}");
     assert_eq!(does(&world, Task::Run).await.version, Some(second.version));

@@ -277,7 +277,7 @@ async fn a_call_is_known_until_it_returns(ledger: &Ledger) {
     let (journal, subject) = (ledger.journal.as_ref(), samples::subject("calls"));
     let lease = take(ledger.leases.as_ref(), "calls", "run", LONG).await;
     let [deployment, foreign] =
-        ["calls", "other calls"].map(|target| samples::deployment(&samples::subject(target), 1));
+        ["calls", "other-calls"].map(|target| samples::deployment(&samples::subject(target), 1));
     let [ours, theirs] = [1, 2].map(|fence| samples::call(&deployment, fence, None));
     let refusal = journal.save_call(&lease, &ours).await.expect_err("never saved");
     assert!(matches!(refusal, PlatformError::Invalid { .. }), "{refusal:?}");
@@ -385,7 +385,7 @@ async fn what_cannot_be_delivered_delays_no_other(outbox: &dyn Outbox) {
     let given_up = async |subject, receiver| outbox.given_up(subject, receiver).await;
     assert_eq!(given_up(&subject, "slow").await.expect("a count"), 1, "and counted");
     assert_eq!(given_up(&subject, "nobody").await.expect("a count"), 0, "for its receiver");
-    let other = samples::subject("another loop");
+    let other = samples::subject("another-loop");
     assert_eq!(given_up(&other, "slow").await.expect("a count"), 0, "for its loop");
 }
 

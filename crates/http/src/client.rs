@@ -8,10 +8,12 @@ use std::time::Duration;
 use chrono::DateTime;
 use mloop_core::digest::PartialDigest;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::address::is_public;
 use crate::error::is_transient;
 use crate::message::{Body, Peer, Received};
+use crate::transfer::{Transfer, Upload};
 use crate::transport::{Transport, is_refusal};
 use crate::{HttpError, Request, Response};
 
@@ -21,8 +23,11 @@ pub struct Policy {
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time of one try, from connecting to the last byte of the answer. For files, which may
-    /// be large: the longest time in which nothing moves.
+    /// be large: the longest time in which nothing moves; a server that has the whole of one may take
+    /// longer to answer, a second for each 8 MiB.
     pub timeout: Duration,
+    /// Lowest rate of a file in bytes per second, on average since `timeout` passed.
+    pub lowest_rate: u64,
     /// Largest answer in bytes.
     pub max_answer_bytes: usize,
     /// Tries of a call that may be repeated, at least 1.
@@ -39,6 +44,7 @@ impl Default for Policy {
         Self {
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(30),
+            lowest_rate: 64 << 10,
             max_answer_bytes: 8 << 20,
             tries: 3,
             first_pause: Duration::from_millis(200),
@@ -150,28 +156,61 @@ impl Client {
     }
 
     async fn send_once(&self, request: &Request, sink: Sink<'_>) -> Result<Response, HttpError> {
+        let began = Instant::now();
         let mut builder =
             self.transport.of(request)?.request(request.method.vendor(), request.url.clone());
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        let streams = !matches!(sink, Sink::Memory) || matches!(request.body, Body::File(_));
-        if !streams {
-            builder = builder.timeout(self.policy.timeout);
-        }
-        let sent = with_body(builder, request).await?.send().await;
-        let answer = sent.map_err(|error| self.error(request, error))?;
+        let mut end = began + self.policy.timeout;
+        let answer = match &request.body {
+            Body::Bytes(bytes) => {
+                let sent = builder.body(bytes.clone()).send();
+                let sent = timeout_at(end, sent).await.map_err(|_| self.late(request))?;
+                sent.map_err(|error| self.error(request, error))?
+            }
+            Body::File(path) => {
+                let answer = self.upload(builder, request, path).await?;
+                end = Instant::now() + self.policy.timeout;
+                answer
+            }
+        };
         let reached_public = answer.remote_addr().is_some_and(|peer| is_public(peer.ip()));
         if request.peer == Peer::FromData && !reached_public {
             return Err(refused(request));
         }
-        if !answer.status().is_success() {
-            return self.read(request, answer).await;
-        }
         match sink {
-            Sink::Memory => self.read(request, answer).await,
-            Sink::File { path, limit } => self.receive(request, answer, Some(path), limit).await,
-            Sink::Digest { limit } => self.receive(request, answer, None, limit).await,
+            Sink::File { path, limit } if answer.status().is_success() => {
+                self.receive(request, answer, Some(path), limit).await
+            }
+            Sink::Digest { limit } if answer.status().is_success() => {
+                self.receive(request, answer, None, limit).await
+            }
+            _ => {
+                let read = timeout_at(end, self.read(request, answer)).await;
+                read.map_err(|_| self.late(request))?
+            }
+        }
+    }
+
+    /// Sends a file, for as long as it moves.
+    async fn upload(
+        &self,
+        builder: reqwest::RequestBuilder,
+        request: &Request,
+        path: &Path,
+    ) -> Result<reqwest::Response, HttpError> {
+        let failed =
+            |cause| HttpError::File { call: request.call.clone(), path: path.to_owned(), cause };
+        let file = tokio::fs::File::open(path).await.map_err(failed)?;
+        let size = file.metadata().await.map_err(failed)?.len();
+        let upload = Upload::of(size);
+        let body = reqwest::Body::wrap_stream(upload.parts(file));
+        tokio::select! {
+            sent = builder.header("content-length", size).body(body).send() => {
+                sent.map_err(|error| self.error(request, error))
+            }
+            late = upload.late(&request.call, &self.policy) => Err(late),
         }
     }
 
@@ -210,10 +249,12 @@ impl Client {
             Some(path) => Some(tokio::fs::File::create(path).await.map_err(failed)?),
             None => None,
         };
-        let (mut bytes, mut digest) = (0, PartialDigest::default());
-        while let Some(part) = answer.chunk().await.map_err(|error| self.error(request, error))? {
-            bytes += part.len() as u64;
-            if bytes > limit {
+        let (mut transfer, mut digest) = (Transfer::begin(), PartialDigest::default());
+        loop {
+            let part = transfer.next(&request.call, &self.policy, answer.chunk()).await?;
+            let Some(part) = part.map_err(|error| self.error(request, error))? else { break };
+            transfer.advance(part.len());
+            if transfer.bytes() > limit {
                 return Err(HttpError::TooLarge { call: request.call.clone(), limit });
             }
             digest.add(&part);
@@ -224,7 +265,7 @@ impl Client {
         if let Some(file) = file {
             file.sync_all().await.map_err(failed)?;
         }
-        let received = Some(Received { bytes, sha256: digest.finish() });
+        let received = Some(Received { bytes: transfer.bytes(), sha256: digest.finish() });
         Ok(Response { received, ..whole(request, &mut answer, vec![]) })
     }
 
@@ -236,27 +277,11 @@ impl Client {
         if error.is_builder() {
             return HttpError::Invalid { call, cause: error.without_url().into() };
         }
-        // A connection that is not made in time tells more by its own error.
-        if error.is_timeout() && !error.is_connect() {
-            return HttpError::TimedOut { call, after: self.policy.timeout };
-        }
         HttpError::Unreachable { call, cause: error.without_url().into() }
     }
-}
 
-async fn with_body(
-    builder: reqwest::RequestBuilder,
-    request: &Request,
-) -> Result<reqwest::RequestBuilder, HttpError> {
-    match &request.body {
-        Body::Bytes(bytes) => Ok(builder.body(bytes.clone())),
-        Body::File(path) => {
-            let failed =
-                |cause| HttpError::File { call: request.call.clone(), path: path.clone(), cause };
-            let file = tokio::fs::File::open(path).await.map_err(failed)?;
-            let size = file.metadata().await.map_err(failed)?.len();
-            Ok(builder.header("content-length", size).body(file))
-        }
+    fn late(&self, request: &Request) -> HttpError {
+        HttpError::TimedOut { call: request.call.clone(), after: self.policy.timeout }
     }
 }
 

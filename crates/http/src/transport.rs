@@ -49,7 +49,6 @@ impl Transport {
     fn build(&self, idle: usize, peer: Peer) -> Result<reqwest::Client, HttpError> {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(self.policy.connect_timeout)
-            .read_timeout(self.policy.timeout)
             .pool_max_idle_per_host(idle)
             .redirect(redirect::Policy::none())
             // The policy decides about repeats, and about POST in particular.

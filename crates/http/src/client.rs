@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::DateTime;
 use mloop_core::digest::PartialDigest;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
@@ -50,6 +49,16 @@ impl Default for Policy {
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(5),
         }
+    }
+}
+
+impl Policy {
+    /// How long to wait after so many tries, from 1, when the server asks for nothing: between half and
+    /// all of the pause, so that callers that failed together do not return together.
+    #[must_use]
+    pub fn pause(&self, tried: u32) -> Duration {
+        let doubled = self.first_pause.saturating_mul(1 << tried.saturating_sub(1).min(16));
+        doubled.min(self.longest_pause).mul_f64(0.5 + jitter() / 2.0)
     }
 }
 
@@ -141,18 +150,14 @@ impl Client {
     fn pause(&self, tried: u32, result: &Result<Response, HttpError>) -> Option<Duration> {
         let told = match result {
             Ok(answer) if !is_transient(answer.status) => return None,
-            Ok(answer) => {
-                answer.header("retry-after").and_then(|told| wait(told, answer.header("date")))
-            }
+            Ok(answer) => answer.retry_after(),
             Err(error) if !error.is_transient() => return None,
             Err(_) => None,
         };
         if let Some(told) = told {
             return (told <= self.policy.longest_pause).then_some(told);
         }
-        let doubled = self.policy.first_pause.saturating_mul(1 << (tried - 1).min(16));
-        // Between half and all of it, so that callers that failed together do not return together.
-        Some(doubled.min(self.policy.longest_pause).mul_f64(0.5 + jitter() / 2.0))
+        Some(self.policy.pause(tried))
     }
 
     async fn send_once(&self, request: &Request, sink: Sink<'_>) -> Result<Response, HttpError> {
@@ -295,42 +300,7 @@ fn refused(request: &Request) -> HttpError {
     HttpError::Refused { call: request.call.clone() }
 }
 
-/// What `Retry-After` asks for: seconds, or a moment (RFC 9110), which is held against the server's own
-/// clock in `Date`.
-fn wait(told: &str, date: Option<&str>) -> Option<Duration> {
-    if let Ok(seconds) = told.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let moment = |text: &str| DateTime::parse_from_rfc2822(text.trim()).ok();
-    let left = moment(told)?.signed_duration_since(moment(date?)?);
-    // One that has passed asks for nothing.
-    Some(left.to_std().unwrap_or_default())
-}
-
 /// An arbitrary number from 0 to 1.
 fn jitter() -> f64 {
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_asks_for_seconds_or_names_a_moment() {
-        let date = Some("Sat, 28 Nov 2026 06:00:00 GMT");
-        let table = [
-            ("3", None, Some(3)),
-            (" 120 ", date, Some(120)),
-            ("Sat, 28 Nov 2026 06:00:04 GMT", date, Some(4)),
-            ("Sat, 28 Nov 2026 05:59:00 GMT", date, Some(0)),
-            // Without the server's clock nobody knows how long that is.
-            ("Sat, 28 Nov 2026 06:00:04 GMT", None, None),
-            ("soon", date, None),
-            ("-1", date, None),
-        ];
-        for (told, date, expected) in table {
-            assert_eq!(wait(told, date), expected.map(Duration::from_secs), "{told} {date:?}");
-        }
-    }
 }

@@ -35,7 +35,8 @@ pub struct ConnectionSettings {
     /// Longest time in seconds of one try of a call.
     #[serde(default = "default_timeout_secs")]
     pub timeout_secs: u64,
-    /// Tries of a call whose failure may pass: throttling, errors of the server, lost answers.
+    /// Tries of a call whose failure may pass: throttling, errors of the server, lost answers. One that
+    /// changes something is only tried again after a look at what became of it.
     #[serde(default = "default_tries")]
     pub tries: u32,
     /// Longest time in seconds that the upload of a version may take.
@@ -108,7 +109,12 @@ pub(crate) struct Connection {
 /// One client for each service.
 #[derive(Debug)]
 pub(crate) struct Clients {
+    /// For looks, which the SDK repeats.
     pub(crate) sagemaker: aws_sdk_sagemaker::Client,
+    /// For what changes something: one try, see [`act`](crate::acting::act).
+    pub(crate) acting: aws_sdk_sagemaker::Client,
+    /// Tries of what changes something.
+    pub(crate) tries: u32,
     pub(crate) runtime: aws_sdk_sagemakerruntime::Client,
     pub(crate) s3: aws_sdk_s3::Client,
     /// For large objects: the same with a longer limit.
@@ -149,6 +155,11 @@ impl Connection {
         let shared = loader.load().await;
         let mut sagemaker = aws_sdk_sagemaker::config::Builder::from(&shared);
         sagemaker.set_endpoint_url(settings.endpoint_url.clone().or_else(|| of(&shared)));
+        let secs = settings.timeout_secs;
+        let acting = sagemaker
+            .clone()
+            .timeout_config(settings.limits(secs, secs))
+            .retry_config(RetryConfig::disabled());
         // A request to an endpoint is never repeated here: who asks must hear of each failure.
         let secs = self.invoke_timeout_secs;
         let mut runtime = aws_sdk_sagemakerruntime::config::Builder::from(&shared)
@@ -159,6 +170,8 @@ impl Connection {
         let upload = self.s3(&shared).timeout_config(settings.limits(secs, secs));
         Clients {
             sagemaker: aws_sdk_sagemaker::Client::from_conf(sagemaker.build()),
+            acting: aws_sdk_sagemaker::Client::from_conf(acting.build()),
+            tries: settings.tries,
             runtime: aws_sdk_sagemakerruntime::Client::from_conf(runtime.build()),
             s3: aws_sdk_s3::Client::from_conf(self.s3(&shared).build()),
             upload: aws_sdk_s3::Client::from_conf(upload.build()),

@@ -7,3 +7,4 @@ mod deployer;
 mod described;
 mod faults;
 mod jobs;
+mod repeats;

@@ -31,4 +31,4 @@ pub use client::{Client, Policy};
 pub use error::{HttpError, InvalidUrl};
 pub use message::{Method, Received, Request, Response};
 pub use service::{Credentials, Service};
-pub use settings::HttpSettings;
+pub use settings::{HttpSettings, authorities};

@@ -7,6 +7,7 @@ use mloop_platform::{BuildError, PlatformDeps};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::transport::Transport;
 use crate::{BaseUrl, Client, Policy, SecretUrl};
 
 /// The section `http` of an adapter's settings.
@@ -86,6 +87,17 @@ impl HttpSettings {
                        `http.allow_http: true`";
         Err(BuildError::invalid(key, problem))
     }
+}
+
+/// The certificates in PEM format of a file, each of which a client can trust.
+///
+/// # Errors
+/// What is wrong with the file, for people.
+pub fn authorities(file: &Path) -> Result<Vec<u8>, String> {
+    let pem = read(file)?;
+    let checked = Transport::new(Policy::default(), Some(&pem)).and_then(|made| made.check());
+    checked.map_err(|error| format!("{}: {}", file.display(), mloop_core::error_chain(&error)))?;
+    Ok(pem)
 }
 
 fn secs(key: &str, value: Option<u64>) -> Result<Option<Duration>, BuildError> {

@@ -1,11 +1,17 @@
 //! Where AWS is, and how long it is waited for.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sagemaker::config::Credentials;
+use aws_sdk_sagemaker::config::{Credentials, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use mloop_core::paths;
 use mloop_http::HttpSettings;
 use mloop_platform::BuildError;
 use schemars::JsonSchema;
@@ -26,6 +32,9 @@ pub struct ConnectionSettings {
     /// Address of S3 or of a server that speaks its protocol; Amazon's own when left out.
     #[serde(default)]
     pub s3_endpoint_url: Option<String>,
+    /// Certificates in PEM format that are trusted in addition to the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Whether plain http is fine for addresses that are not on this machine.
     #[serde(default)]
     pub allow_http: bool,
@@ -103,6 +112,8 @@ pub(crate) struct Connection {
     invoke_timeout_secs: u64,
     /// Instead of the standard chain's, in tests.
     credentials: Option<Credentials>,
+    /// With the authorities of `ca_file`.
+    tls: Option<TlsContext>,
     clients: OnceCell<Clients>,
 }
 
@@ -122,12 +133,17 @@ pub(crate) struct Clients {
 }
 
 impl Connection {
+    /// `base` is the folder that a relative `ca_file` starts from.
     pub(crate) fn new(
         settings: ConnectionSettings,
+        base: &Path,
         invoke_timeout_secs: u64,
         credentials: Option<Credentials>,
-    ) -> Self {
-        Self { settings, invoke_timeout_secs, credentials, clients: OnceCell::new() }
+    ) -> Result<Self, BuildError> {
+        let file = settings.ca_file.as_deref().map(|file| paths::from_folder(base, file));
+        let tls = file.map(|file| trusting(&file)).transpose();
+        let tls = tls.map_err(|problem| BuildError::invalid("connection.ca_file", problem))?;
+        Ok(Self { settings, invoke_timeout_secs, credentials, tls, clients: OnceCell::new() })
     }
 
     pub(crate) async fn clients(&self) -> &Clients {
@@ -151,6 +167,9 @@ impl Connection {
             .retry_config(RetryConfig::standard().with_max_attempts(settings.tries));
         if let Some(credentials) = self.credentials.clone() {
             loader = loader.credentials_provider(credentials);
+        }
+        if let Some(tls) = self.tls.clone() {
+            loader = loader.http_client(client_with(tls));
         }
         let shared = loader.load().await;
         let mut sagemaker = aws_sdk_sagemaker::config::Builder::from(&shared);
@@ -188,6 +207,30 @@ impl Connection {
         config.set_endpoint_url(own.or_else(|| of(shared)));
         config
     }
+}
+
+/// The system's authorities and those of a file.
+fn trusting(file: &Path) -> Result<TlsContext, String> {
+    // The SDK panics over what is no certificate.
+    let pem = mloop_http::authorities(file)?;
+    let store = TrustStore::default().with_pem_certificate(pem);
+    let context = TlsContext::builder().with_trust_store(store).build();
+    context.map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The SDK's own HTTP client but for its authorities.
+fn client_with(tls: TlsContext) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.build()
+    })
 }
 
 /// The address that the environment gives for all services.

@@ -8,3 +8,4 @@ mod described;
 mod faults;
 mod jobs;
 mod repeats;
+mod tls;

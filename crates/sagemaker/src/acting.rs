@@ -42,9 +42,9 @@ pub(crate) enum Look {
 }
 
 impl Look {
-    /// Of something that is there once it was made.
-    pub(crate) fn made(is_there: bool) -> Self {
-        if is_there { Self::Done } else { Self::AsBefore }
+    /// Of something that there is or is not.
+    pub(crate) fn of(is_done: bool) -> Self {
+        if is_done { Self::Done } else { Self::AsBefore }
     }
 }
 
@@ -79,7 +79,10 @@ where
         match look().await? {
             Look::Done => return Ok(Done::Found),
             Look::AsBefore if pause.is_some() => {
-                tracing::info!("tried again: {}", failure.said);
+                tracing::info!(
+                    "SageMaker said `{}`; nothing came of it: tried again",
+                    failure.said
+                );
             }
             Look::AsBefore | Look::Changed => return Err(failure.not_seen_yet()),
         }

@@ -192,7 +192,7 @@ impl AwsSageMakerDeployer {
                 .await;
             sent.map(drop).map_err(|error| Failure::of(error).for_good())
         };
-        let look = || async move { Ok(Look::made(model_is_there(clients, plan).await?)) };
+        let look = || async move { Ok(Look::of(model_is_there(clients, plan).await?)) };
         act(clients, call, look).await.map(drop)
     }
 
@@ -217,7 +217,7 @@ impl AwsSageMakerDeployer {
                 .await;
             sent.map(drop).map_err(Failure::of)
         };
-        let look = || async move { Ok(Look::made(config_is_there(clients, plan).await?)) };
+        let look = || async move { Ok(Look::of(config_is_there(clients, plan).await?)) };
         act(clients, call, look).await.map(drop)
     }
 

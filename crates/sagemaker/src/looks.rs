@@ -33,7 +33,7 @@ pub(crate) async fn delete(clients: &Clients, endpoint: &EndpointName) -> Result
     };
     let look = || async move {
         let found = status(clients, endpoint).await?;
-        Ok(Look::made(found.is_none_or(|status| status == EndpointStatus::Deleting)))
+        Ok(Look::of(found.is_none_or(|status| status == EndpointStatus::Deleting)))
     };
     act(clients, call, look).await.map(drop)
 }

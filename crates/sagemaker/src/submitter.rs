@@ -243,7 +243,7 @@ impl SageMakerSubmitter {
         let look = || async move {
             let found = described(clients, name).await?;
             let status = found.as_ref().and_then(|found| found.training_job_status());
-            Ok(Look::made(status != Some(&TrainingJobStatus::InProgress)))
+            Ok(Look::of(status != Some(&TrainingJobStatus::InProgress)))
         };
         act(clients, call, look).await.map(drop)
     }

@@ -28,7 +28,7 @@ const TRAIN: &str = r#"
     exit "$CODE"
 "#;
 
-fn settings(world: &World, command: &[&str], environment: &Value) -> Value {
+pub(crate) fn settings(world: &World, command: &[&str], environment: &Value) -> Value {
     json!({
         "connection": world.settings()["connection"],
         "role_arn": "arn:aws:iam::123456789012:role/mloop",
@@ -41,7 +41,7 @@ fn settings(world: &World, command: &[&str], environment: &Value) -> Value {
     })
 }
 
-fn submitter(settings: &Value) -> Arc<dyn JobSubmitter> {
+pub(crate) fn submitter(settings: &Value) -> Arc<dyn JobSubmitter> {
     let settings = serde_json::from_value(settings.clone()).expect("settings");
     mloop_sagemaker::testing::submitter(settings, KEYS)
 }

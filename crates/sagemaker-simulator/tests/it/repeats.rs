@@ -8,11 +8,14 @@ use mloop_core::Sha256Digest;
 use mloop_core::exit_class::{Classified, ExitClass};
 use mloop_deployer::{DeployError, Deployer};
 use mloop_http::testing::{Fault, Relay};
+use mloop_platform::conformance::samples;
 use serde_json::{Value, json};
 
 use crate::common::{
     World, call, deploy, deployer, digest, in_production, name, s3, settled, switch, world,
+    world_with,
 };
+use crate::jobs::{settings, submitter};
 
 /// Each call that changes something, and the look that decides about its repeat.
 const ACTING: [(&str, &str); 5] = [
@@ -22,6 +25,10 @@ const ACTING: [(&str, &str); 5] = [
     ("UpdateEndpoint", "DescribeEndpoint"),
     ("DeleteEndpoint", "DescribeEndpoint"),
 ];
+
+/// The same of training jobs.
+const JOBS: [(&str, &str); 2] =
+    [("CreateTrainingJob", "DescribeTrainingJob"), ("StopTrainingJob", "DescribeTrainingJob")];
 
 /// As often as the settings try unless told otherwise.
 const TRIES: usize = 4;
@@ -37,7 +44,7 @@ fn count(world: &World, operation: &str) -> usize {
 /// Between two equal acting calls there is a look.
 fn assert_looks_between(world: &World) {
     let calls = operations(world);
-    for (acting, look) in ACTING {
+    for (acting, look) in ACTING.into_iter().chain(JOBS) {
         let is_it = |called: &&String| *called == acting || *called == look;
         let [mut acted, mut looked] = [false, true];
         for called in calls.iter().filter(is_it) {
@@ -119,6 +126,35 @@ async fn tries_end() {
         assert_eq!((count(&world, operation), world.effects(operation)), (TRIES, 0), "{operation}");
     }
     asked().await.expect("deployed");
+    assert_looks_between(&world);
+}
+
+#[tokio::test]
+async fn jobs_are_looked_for_before_they_are_asked_for_again() {
+    let world = world_with(|settings| settings.delays.starting_job = Duration::from_secs(60)).await;
+    let submitter = submitter(&settings(&world, &["training_main"], &json!({})));
+    let faults = [
+        (json!({"fault": "lose_answer"}), 1),
+        (json!({"fault": "throttle", "times": 2}), 3),
+        (json!({"fault": "lose_request", "times": 2}), 3),
+    ];
+    let [mut asked, mut stopped] = [0, 0];
+    for (made, (fault, tries)) in faults.into_iter().enumerate() {
+        let spec = samples::job(&fault.to_string());
+        for (operation, _) in JOBS {
+            let mut fault = fault.clone();
+            fault["operation"] = json!(operation);
+            world.fault(fault);
+        }
+        submitter.submit_training_job(&spec).await.expect("submitted");
+        asked += tries;
+        assert_eq!(count(&world, "CreateTrainingJob"), asked, "{fault}");
+        assert_eq!(world.effects("CreateTrainingJob"), made + 1, "{fault}");
+        submitter.cancel(&spec.job_id).await.expect("asked to stop");
+        stopped += tries;
+        assert_eq!(count(&world, "StopTrainingJob"), stopped, "{fault}");
+    }
+    assert_eq!(world.simulator.waiting_faults(), vec![], "every fault had its turn");
     assert_looks_between(&world);
 }
 

@@ -150,30 +150,40 @@ impl World {
                 example("kubernetes", &changes)
             }
             Jobs::SageMaker => {
-                let config = self.configs().join("training_config.yaml").display().to_string();
                 let connection = format!(
                     "{{region: eu-central-1, endpoint_url: {}, s3_endpoint_url: {}}}",
                     self.simulator.url(),
                     services.moto().url
                 );
-                let example = example(
+                example(
                     "sagemaker",
                     &[
                         ("{region: eu-central-1}", connection),
                         ("[training_main,", format!("[{program},")),
-                        ("/opt/ml/input/data/config/training_config.yaml", config),
                         ("company-models", self.name.clone()),
+                        ("company-secrets", self.name.clone()),
                     ],
-                );
-                let channels = ["    channels:", "      config: s3:", "      data: s3:"];
-                let is_channel = |line: &&str| channels.iter().any(|one| line.starts_with(one));
-                example
-                    .lines()
-                    .filter(|line| !is_channel(line))
-                    .map(|line| format!("{line}\n"))
-                    .collect()
+                )
             }
         }
+    }
+
+    /// The training configuration as a container has it that finds everything in channels.
+    pub(crate) fn in_channels(&self) -> String {
+        let path = self.configs().join("training_config.yaml");
+        let mut text = std::fs::read_to_string(path).expect("just written");
+        let here = self.folder().display();
+        for (from, to) in [
+            ("secrets/mlflow-password".to_owned(), "../secrets/mlflow-password"),
+            (format!("{here}/data/"), "../data/"),
+            (format!("{here}/capture"), "../captured"),
+            (format!("{here}/labels"), "../labels"),
+            (format!("{here}/training"), "../../../checkpoints/work"),
+        ] {
+            assert!(text.contains(&from), "the configuration no longer holds `{from}`");
+            text = text.replace(&from, to);
+        }
+        text
     }
 
     pub(crate) fn write_secrets(&self, services: &Services) {

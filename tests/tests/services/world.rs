@@ -55,7 +55,7 @@ impl World {
         write_data_sets(&folder.path().join("data")).expect("written");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let s3_url = services.moto().url.clone();
-        runtime.block_on(make_bucket(&s3_url, &name));
+        runtime.block_on(put(&s3_url, &[&name], None));
         let credentials = Some((KEYS[0].to_owned(), KEYS[1].to_owned()));
         let settings = Settings {
             delays: Delays::all(Duration::from_millis(200)),
@@ -77,7 +77,31 @@ impl World {
             cluster.put_config_map("mloop-training", file, &text);
             cluster.put_secret("mlflow", "password", &world.mlflow().password);
         }
+        if jobs == Jobs::SageMaker {
+            let config = world.folder().join("config");
+            std::fs::create_dir(&config).expect("made");
+            let text = world.in_channels();
+            std::fs::write(config.join("training_config.yaml"), text).expect("written");
+            world.upload(&config, "config");
+            world.upload(&world.folder().join("data"), "data");
+            let secrets = world.folder().join("secrets");
+            std::fs::create_dir(&secrets).expect("made");
+            let password = world.mlflow().password;
+            std::fs::write(secrets.join("mlflow-password"), password).expect("written");
+            world.upload(&secrets, "mloop/training");
+        }
         world
+    }
+
+    /// Copies all files of a folder into the bucket.
+    fn upload(&self, folder: &Path, prefix: &str) {
+        let url = Services::running().moto().url.clone();
+        for path in files(folder) {
+            let below = path.strip_prefix(folder).expect("below").display().to_string();
+            let parts: Vec<&str> = prefix.split('/').chain(below.split('/')).collect();
+            let parts = [&[&*self.name], &*parts].concat();
+            self.runtime.block_on(put(&url, &parts, Some(&path)));
+        }
     }
 
     /// The folder of the configurations: where the bench's Airflow has the tasks of the shipped DAGs
@@ -89,11 +113,11 @@ impl World {
         }
     }
 
-    /// Its MLflow: one that asks nobody who calls, or, where the cluster brings the password to the
-    /// training, one that asks everybody. That one takes half a second for each call.
+    /// Its MLflow: one that asks nobody who calls, or, where the cluster or a channel brings the password
+    /// to the training, one that asks everybody. That one takes half a second for each call.
     pub(crate) fn mlflow(&self) -> MlflowAuth {
         let services = Services::running();
-        if self.jobs == Jobs::Kubernetes {
+        if matches!(self.jobs, Jobs::Kubernetes | Jobs::SageMaker) {
             return services.mlflow_auth().clone();
         }
         MlflowAuth {
@@ -207,6 +231,14 @@ impl World {
         std::fs::create_dir_all(&folder).expect("made");
         let lines = moved(&ours, hour).join("\n") + "\n";
         std::fs::write(folder.join("replayed.jsonl"), lines).expect("written");
+        if self.jobs == Jobs::SageMaker {
+            // Amazon captures into the bucket itself.
+            self.upload(&self.folder().join("capture"), "captured");
+            // A channel's files are as new as their copies, so that none of the job's own hour count.
+            let earlier = self.folder().join("earlier");
+            write_labels(&earlier, "window-1", hour, &counted.labels).expect("written");
+            self.upload(&earlier, "labels");
+        }
         let taken = client.taken();
         let labels = [("server_address", "fashion-production"), ("job", &*self.name)];
         let url = &Services::running().prometheus().url.clone();
@@ -215,14 +247,8 @@ impl World {
     }
 
     fn captured(&self) -> Vec<CaptureRecord> {
-        let mut waiting = vec![self.folder().join("capture/fashion-production")];
         let mut records = vec![];
-        while let Some(path) = waiting.pop() {
-            if path.is_dir() {
-                let entries = std::fs::read_dir(&path).expect("a folder");
-                waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
-                continue;
-            }
+        for path in files(&self.folder().join("capture/fashion-production")) {
             let text = std::fs::read_to_string(&path).expect("text");
             records.extend(text.lines().map(|line| CaptureRecord::parse(line).expect("whole")));
         }
@@ -307,12 +333,31 @@ pub(crate) fn this_hour() -> DateTime<Utc> {
     SystemClock.now().duration_trunc(TimeDelta::hours(1)).expect("hours divide a day")
 }
 
-async fn make_bucket(url: &str, bucket: &str) {
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut waiting) = (vec![], vec![folder.to_owned()]);
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a folder");
+            waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Makes a bucket, or an object of a file.
+async fn put(url: &str, parts: &[&str], file: Option<&Path>) {
     let base = url.parse().expect("an address");
-    let made = Request::new(Method::Put, &base, &[bucket]).header(
+    let made = Request::new(Method::Put, &base, parts).header(
         "authorization",
         "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request",
     );
+    let made = match file {
+        Some(file) => made.file("application/octet-stream", file),
+        None => made,
+    };
     let client = Client::new(Policy::default()).expect("a client");
     let answer = client.send(&made).await.expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.excerpt(500));

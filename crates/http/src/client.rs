@@ -47,6 +47,16 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// How long to wait after so many failed tries, from 1: it doubles, and is between half and all of that,
+    /// so that callers that failed together do not return together.
+    #[must_use]
+    pub fn pause(&self, tried: u32) -> Duration {
+        let doubled = self.first_pause.saturating_mul(1 << tried.saturating_sub(1).min(16));
+        doubled.min(self.longest_pause).mul_f64(0.5 + jitter() / 2.0)
+    }
+}
+
 /// Where the body of an answer goes.
 #[derive(Clone, Copy)]
 enum Sink<'a> {
@@ -144,9 +154,7 @@ impl Client {
         if let Some(told) = told {
             return (told <= self.policy.longest_pause).then_some(told);
         }
-        let doubled = self.policy.first_pause.saturating_mul(1 << (tried - 1).min(16));
-        // Between half and all of it, so that callers that failed together do not return together.
-        Some(doubled.min(self.policy.longest_pause).mul_f64(0.5 + jitter() / 2.0))
+        Some(self.policy.pause(tried))
     }
 
     async fn send_once(&self, request: &Request, sink: Sink<'_>) -> Result<Response, HttpError> {

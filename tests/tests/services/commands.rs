@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use mloop_s3::testing::KEYS;
 use mloop_services::{Service, Services, run_within};
 use mloop_testkit::program;
 use mloop_tests::root;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::configured::Jobs;
 use crate::dags::DAGS;
-use crate::world::{KEYS, World, this_hour};
+use crate::world::{World, this_hour};
 
 /// What one run of a DAG left in the database: its tasks' states and `XCom`s.
 const LEFT: &str = "

@@ -89,6 +89,14 @@ impl World {
             changes.push((file, "host: smtp.example.org", mail.clone()));
             changes.push((file, "<mloop@example.org>", format!("<{}>", self.sender())));
         }
+        for file in [monitoring, training, deployment] {
+            changes.push((file, "company-models", self.name.clone()));
+        }
+        for file in [monitoring, training] {
+            let moto = &services.moto().url;
+            let s3 = format!("s3: {{region: eu-central-1, endpoint_url: {moto}}}");
+            changes.push((file, "s3: {region: eu-central-1}", s3));
+        }
         let connection = format!(
             "region: eu-central-1\n      endpoint_url: {}\n      s3_endpoint_url: {}",
             self.simulator.url(),
@@ -111,7 +119,6 @@ impl World {
                 to("windows: {at_least: 1, of_windows: 1}"),
             ),
             (deployment, "region: eu-central-1", connection),
-            (deployment, "company-models", self.name.clone()),
             (deployment, "latency_p99_millis: 500.0", to("latency_p99_millis: 5000.0")),
             (deployment, "latency_requests: 100", to("latency_requests: 10")),
             (deployment, "poll_ms: 15000", to("poll_ms: 200")),
@@ -146,7 +153,13 @@ impl World {
                 let kubeconfig = cluster.kubeconfig(&at, TOKEN).display().to_string();
                 let command = format!("[{program},");
                 let kubeconfig = format!("kubeconfig: {kubeconfig}");
-                let changes = [("kubeconfig: null", kubeconfig), ("[training_main,", command)];
+                let secrets = "    - {env: AWS_ACCESS_KEY_ID, name: aws-id, key: id}\n    - {env: \
+                               AWS_SECRET_ACCESS_KEY, name: aws-secret, key: secret}\n  run_as_user";
+                let changes = [
+                    ("kubeconfig: null", kubeconfig),
+                    ("[training_main,", command),
+                    ("  run_as_user", secrets.to_owned()),
+                ];
                 example("kubernetes", &changes)
             }
             Jobs::SageMaker => {
@@ -176,14 +189,16 @@ impl World {
         for (from, to) in [
             ("secrets/mlflow-password".to_owned(), "../secrets/mlflow-password"),
             (format!("{here}/data/"), "../data/"),
-            (format!("{here}/capture"), "../captured"),
-            (format!("{here}/labels"), "../labels"),
+            (format!("s3://{}/captured", self.name), "../captured"),
+            (format!("s3://{}/labels", self.name), "../labels"),
             (format!("{here}/training"), "../../../checkpoints/work"),
         ] {
             assert!(text.contains(&from), "the configuration no longer holds `{from}`");
             text = text.replace(&from, to);
         }
-        text
+        // Folders need no connection to S3.
+        let is_needed = |line: &&str| !line.trim_start().starts_with("s3: {region");
+        text.lines().filter(is_needed).map(|line| format!("{line}\n")).collect()
     }
 
     pub(crate) fn write_secrets(&self, services: &Services) {

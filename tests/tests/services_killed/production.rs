@@ -50,7 +50,7 @@ const SWITCHING: [Place; 30] = [
     After(ALIAS),
     Before("DeleteEndpoint"),
     After("DeleteEndpoint"),
-    // People are told once more when all else is done.
+    // After a kill there the next run ends the deployment first, and then tells people.
     Before(CHAT),
     Point("deployment.concluded"),
     Point("deployment.recorded"),

@@ -255,7 +255,8 @@ impl MonitoringOrchestrator {
             schema: reference.schema,
             reference: reference.profile,
             latency: self.latency(&counted.window, version.version).await?,
-            current: counted.with_labels(),
+            current: counted.window,
+            earlier: counted.labels,
             confidence: None,
         };
         let (mut findings, mut failures) = look(&self.deps.monitors, &evidence).await;
@@ -418,16 +419,6 @@ fn check_ended(window: Window, as_of: DateTime<Utc>) -> Result<(), OrchestratorE
 struct Counted {
     window: Profile,
     labels: Option<Profile>,
-}
-
-impl Counted {
-    /// The window with all that labels have a part in taken from the earlier one.
-    fn with_labels(self) -> Profile {
-        let Some(Profile { overall, calibration, groups, .. }) = self.labels else {
-            return self.window;
-        };
-        Profile { overall, calibration, groups, ..self.window }
-    }
 }
 
 #[derive(Clone, Copy)]

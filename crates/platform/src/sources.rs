@@ -124,10 +124,14 @@ pub struct ProfileRow {
     pub prediction: String,
     /// Its probability.
     pub confidence: f64,
+    /// Probabilities of all classes in the model's order; none where they are not known.
+    pub probabilities: Vec<f64>,
     /// True class, where known.
     pub label: Option<String>,
     /// Group attributes.
     pub attributes: BTreeMap<String, String>,
+    /// Activations of the layer before the last; none where they are not known.
+    pub embedding: Vec<f32>,
 }
 
 /// What a reference is to be made of.

@@ -69,6 +69,18 @@ pub(crate) fn list(
     hours: &Hours,
     max_files: usize,
 ) -> Result<Vec<SourceFile>, PlatformError> {
+    list_of(what, root, folder, hours, "jsonl", max_files)
+}
+
+/// The same, of files with another extension.
+pub(crate) fn list_of(
+    what: &str,
+    root: &Path,
+    folder: &Path,
+    hours: &Hours,
+    extension: &str,
+    max_files: usize,
+) -> Result<Vec<SourceFile>, PlatformError> {
     let doing = || format!("listing the {what} files below {}", root.display());
     if !root.is_dir() {
         let problem = "there is no such folder; correct the path in the configuration, or create the folder if nothing was written yet";

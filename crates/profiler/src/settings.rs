@@ -48,18 +48,18 @@ fn all_traffic() -> EndpointName {
     EndpointName::new("AllTraffic").expect("letters are a valid name")
 }
 
-fn max_files() -> NonZeroUsize {
+pub(crate) fn max_files() -> NonZeroUsize {
     const { NonZeroUsize::new(100_000).expect("not zero") }
 }
 
-fn max_line_bytes() -> NonZeroUsize {
+pub(crate) fn max_line_bytes() -> NonZeroUsize {
     const { NonZeroUsize::new(32 << 20).expect("not zero") }
 }
 
 /// Memory of joins and sorts unless set, MiB.
 pub(crate) const MEMORY_MB: NonZeroUsize = const { NonZeroUsize::new(1024).expect("not zero") };
 
-fn memory_mb() -> NonZeroUsize {
+pub(crate) fn memory_mb() -> NonZeroUsize {
     MEMORY_MB
 }
 
@@ -85,7 +85,7 @@ impl Spec<Sources, PlatformDeps> for CaptureFilesSettings {
 }
 
 /// A mistyped folder would look like traffic that stopped, or like labels that never come.
-fn is_there(key: &str, folder: &Path) -> Result<(), BuildError> {
+pub(crate) fn is_there(key: &str, folder: &Path) -> Result<(), BuildError> {
     if folder.is_dir() {
         return Ok(());
     }

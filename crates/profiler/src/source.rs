@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::DataFrame;
-use mloop_core::Window;
+use mloop_core::{ProfileSchema, Subject, Window};
 use mloop_core::capture::hour_folder;
 use mloop_core::profile::{InputFile, StoredProfile};
 use mloop_platform::{
-    LabelledTraffic, PlatformDeps, PlatformError, ProfileRequest, ProfileSource, TrafficLimit,
-    TrafficSource,
+    LabelledTraffic, PlatformDeps, PlatformError, ProfileRequest, ProfileSource, Reference,
+    SourceReference, TrafficLimit, TrafficSource,
 };
 
 use crate::captured::CaptureDecoder;
@@ -75,7 +75,7 @@ impl CaptureFiles {
         Reading { max_line_bytes: self.max_line_bytes, as_of, quarantine }
     }
 
-    /// The plan of the files' rows, each id once, with labels.
+    /// The plan of the files' rows with their labels, copies told apart.
     fn rows(
         &self,
         files: &Listing,
@@ -89,7 +89,9 @@ impl CaptureFiles {
             scan::table(labels, &(Arc::new(LabelDecoder::new()) as _), reading, partitions)
         });
         let labels = labels.transpose()?.map(|table| table as Arc<dyn TableProvider>);
-        engine::labelled_once(&self.engine.session()?, captured, labels)
+        let session = self.engine.session()?;
+        let labels = labels.map(|labels| session.read_table(labels)).transpose()?;
+        engine::labelled(session.read_table(captured)?, labels)
     }
 }
 
@@ -98,14 +100,7 @@ impl ProfileSource for CaptureFiles {
     async fn profile(&self, request: &ProfileRequest) -> Result<StoredProfile, PlatformError> {
         let ProfileRequest { key, schema, window, as_of, .. } = request;
         let doing = format!("counting the window {window} of {}", key.subject);
-        schema.validate().map_err(|error| PlatformError::invalid(&doing, error.to_string()))?;
-        if schema.model != key.subject.model {
-            let problem = format!(
-                "the reference is of the model `{}`, not of `{}`; take the one that came with the version",
-                schema.model, key.subject.model
-            );
-            return Err(PlatformError::invalid(doing, problem));
-        }
+        check_schema(&doing, schema, &key.subject)?;
         let files = self.list(window, *as_of).await?;
         let reading = self.reading(*as_of);
         let counter = Arc::new(Counter::new(schema, key.clone(), *window));
@@ -117,6 +112,18 @@ impl ProfileSource for CaptureFiles {
         reading.quarantine.summarise();
         profile.quarantined += reading.quarantine.count();
         Ok(StoredProfile { profile, as_of: *as_of, inputs: inputs(&files) })
+    }
+
+    async fn reference(&self, request: &SourceReference) -> Result<Reference, PlatformError> {
+        let problem = "captured answers of mloop's own server have the reference that came with their version; \
+                       references are made of `tables`";
+        Err(PlatformError::invalid(format!("making a reference of {}", request.subject), problem))
+    }
+
+    async fn probe(&self, as_of: DateTime<Utc>) -> Result<(), PlatformError> {
+        let last_hour = Window::new(as_of - TimeDelta::hours(1), as_of);
+        let last_hour = last_hour.map_err(|error| PlatformError::invalid("looking at traffic", error.to_string()))?;
+        self.list(&last_hour, as_of).await.map(drop)
     }
 }
 
@@ -147,6 +154,23 @@ impl TrafficSource for CaptureFiles {
     }
 }
 
+/// A schema that rows of this subject can be counted under.
+pub(crate) fn check_schema(
+    doing: &str,
+    schema: &ProfileSchema,
+    subject: &Subject,
+) -> Result<(), PlatformError> {
+    schema.validate().map_err(|error| PlatformError::invalid(doing, error.to_string()))?;
+    if schema.model != subject.model {
+        let problem = format!(
+            "the reference is of the model `{}`, not of `{}`; take the one that came with the version",
+            schema.model, subject.model
+        );
+        return Err(PlatformError::invalid(doing, problem));
+    }
+    Ok(())
+}
+
 /// Whether a listed label file is among what had arrived by a moment: that of an hour that had
 /// ended is; in the moment's own hour, which files are still added to, the last write decides.
 fn arrived_by(file: &SourceFile, as_of: DateTime<Utc>) -> bool {
@@ -164,7 +188,7 @@ fn inputs(files: &Listing) -> Vec<InputFile> {
 }
 
 /// Runs what waits for the disk off the threads that wait for everything else.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> Result<T, PlatformError> + Send + 'static,
 ) -> Result<T, PlatformError> {

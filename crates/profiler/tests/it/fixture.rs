@@ -71,6 +71,7 @@ pub(crate) fn schema() -> ProfileSchema {
         format: PROFILE_FORMAT,
         model: ModelName::new("fashion").unwrap(),
         classes: CLASSES.map(str::to_owned).into(),
+        positive: None,
         columns: vec![
             numeric("brightness", vec![0.0, 0.25, 0.5, 0.75, 1.0]),
             numeric("confidence", vec![0.0, 0.5, 0.9, 1.0]),
@@ -81,10 +82,7 @@ pub(crate) fn schema() -> ProfileSchema {
                 }),
             },
         ],
-        groups: vec![GroupSchema {
-            attribute: "site".to_owned(),
-            values: vec!["north".to_owned(), "south".to_owned()],
-        }],
+        groups: vec![GroupSchema::of("site", &["north", "south"])],
         latency_objective_micros: Some(5_000),
     }
 }

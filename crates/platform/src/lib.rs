@@ -46,6 +46,7 @@ pub use notify::{
 };
 pub use sources::{
     LabelledRow, LabelledTraffic, ProfileBuilder, ProfileRequest, ProfileRow, ProfileSource,
+    ServedSpan, SourceReference,
     Reference, ReferenceRequest, Sources, TrafficLimit, TrafficSource,
 };
 

@@ -19,6 +19,7 @@
 //! | `engine` | the plan, and what goes wrong in it |
 //! | `count` | the counting, as a function of a batch |
 //! | `labelled` | rows with bodies and labels, to learn from |
+//! | `tables` | the kind `tables`: Parquet, CSV and JSON lines of predictions, and references of them |
 //! | `reference`, `bins` | reference profiles and the schema they freeze |
 //!
 //! # What counts
@@ -52,14 +53,17 @@ mod rows;
 mod scan;
 mod settings;
 mod source;
+mod tables;
 
 use mloop_platform::SourceRegistry;
 
 pub use reference::ReferenceBuilder;
 pub use settings::CaptureFilesSettings;
 pub use source::CaptureFiles;
+pub use tables::{Columns, Format, LabelTable, Tables, TablesSettings};
 
 /// Every kind of window source of this crate.
 pub fn register_builtin(registry: &mut SourceRegistry) {
     registry.register::<CaptureFilesSettings>();
+    registry.register::<TablesSettings>();
 }

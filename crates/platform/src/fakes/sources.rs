@@ -1,22 +1,23 @@
 //! Captured traffic that is given and not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use mloop_core::counts::{Category, Group};
-use mloop_core::profile::{ColumnCounts, StoredProfile};
+use mloop_core::profile::{ColumnCounts, ProfileKey, StoredProfile};
 use mloop_core::schema::{
     CONFIDENCE_COLUMN, CategoricalSchema, ColumnKind, ColumnSchema, GroupSchema, NumericSchema,
     PREDICTION_COLUMN, PROFILE_FORMAT,
 };
-use mloop_core::{Profile, ProfileSchema, Window};
+use mloop_core::{Profile, ProfileSchema, Sha256Digest, Window};
 
 use super::lock;
 use crate::{
     LabelledRow, LabelledTraffic, PlatformError, ProfileBuilder, ProfileRequest, ProfileRow,
-    ProfileSource, Reference, ReferenceRequest, Sources, TrafficLimit, TrafficSource,
+    ProfileSource, Reference, ReferenceRequest, SourceReference, Sources, TrafficLimit,
+    TrafficSource,
 };
 
 /// Edges of every numeric column of a new schema: coarse, but good for confidences and for the
@@ -75,6 +76,29 @@ impl ProfileSource for FixedSources {
             count(&request.schema, &mut profile, row);
         }
         Ok(StoredProfile { profile, as_of: request.as_of, inputs: vec![] })
+    }
+
+    async fn reference(&self, request: &SourceReference) -> Result<Reference, PlatformError> {
+        let windows = lock(&self.windows).clone();
+        let wanted = |window: &Window| request.window.is_none_or(|asked| asked == *window);
+        let rows = windows.into_iter().filter(|(window, _)| wanted(window));
+        let rows: Vec<ProfileRow> = rows.flat_map(|(_, rows)| rows).collect();
+        let classes: BTreeSet<&String> = rows.iter().map(|row| &row.prediction).collect();
+        let classes = classes.into_iter().cloned().collect();
+        let version = Sha256Digest::of(b"a model of somebody else's");
+        let made = ReferenceRequest {
+            key: ProfileKey { subject: request.subject.clone(), version },
+            window: request.filed,
+            inherit: request.inherit.clone(),
+            classes,
+            latency_objective_micros: None,
+            rows,
+        };
+        ProfileBuilder::reference(self, &made).await
+    }
+
+    async fn probe(&self, _as_of: DateTime<Utc>) -> Result<(), PlatformError> {
+        Ok(())
     }
 }
 

@@ -183,10 +183,13 @@ fn evidence(numbers: bool) -> Evidence {
         columns: vec![
             column("brightness", ColumnKind::Numeric(numeric.clone())),
             column("embedding", ColumnKind::Vector(vector.clone())),
-            column(PREDICTION_COLUMN, match numbers {
-                true => ColumnKind::Numeric(numeric),
-                false => ColumnKind::Categorical(known),
-            }),
+            column(
+                PREDICTION_COLUMN,
+                match numbers {
+                    true => ColumnKind::Numeric(numeric),
+                    false => ColumnKind::Categorical(known),
+                },
+            ),
         ],
         groups: vec![GroupSchema::of("site", &["north", "south"])],
         latency_objective_micros: Some(2_000),
@@ -201,7 +204,8 @@ fn evidence(numbers: bool) -> Evidence {
         profile.overall = OutcomeCounts::new(layout);
         for row in 0..400usize {
             // Three of four are right.
-            let (truth, score) = (row % 2, if row % 4 == 0 { 0.75 } else { 0.25 + (row % 2) as f64 / 2.0 });
+            let (truth, score) =
+                (row % 2, if row % 4 == 0 { 0.75 } else { 0.25 + (row % 2) as f64 / 2.0 });
             let prediction = usize::from(score > 0.5);
             if numbers {
                 profile.overall.errors.observe(Some(row as i64 % 7 - 3));

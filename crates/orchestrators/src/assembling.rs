@@ -150,7 +150,11 @@ impl Folder {
         self.write(name, &bytes)
     }
 
-    pub(crate) fn write_json(&mut self, name: &str, value: &impl Serialize) -> Result<(), OrchestratorError> {
+    pub(crate) fn write_json(
+        &mut self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<(), OrchestratorError> {
         let text = mloop_core::canonical_json(value)
             .map_err(OrchestratorError::damaged(format!("the content of {name}")))?;
         self.write(name, text.as_bytes())

@@ -95,7 +95,8 @@ impl Served {
         let unsure = |turn: &Turn| {
             let turns = self.turns.iter().map(|next| (next.opened, Some(next.from)));
             let tries = self.tries.iter().map(|one| (one.opened, one.closed));
-            let mut found: Vec<_> = turns.chain(tries).filter(|(opened, _)| *opened >= turn.from).collect();
+            let mut found: Vec<_> =
+                turns.chain(tries).filter(|(opened, _)| *opened >= turn.from).collect();
             found.sort_unstable();
             found
         };
@@ -103,7 +104,10 @@ impl Served {
         for turn in &self.turns {
             let (version, mut from) = (turn.version.digest, Some(turn.from));
             for (opened, closed) in unsure(turn) {
-                let Some(sure) = from.filter(|from| turn.until.is_none_or(|until| *from < until)) else { break };
+                let Some(sure) = from.filter(|from| turn.until.is_none_or(|until| *from < until))
+                else {
+                    break;
+                };
                 if opened > sure {
                     let until = turn.until.map_or(opened, |until| until.min(opened));
                     spans.push(ServedSpan { from: sure, until: Some(until), version });
@@ -299,10 +303,7 @@ mod tests {
             ),
             (
                 "one that came to nothing",
-                vec![
-                    opened(10, deployment(2, Some((RolledBack, 25)), &[])),
-                    first(),
-                ],
+                vec![opened(10, deployment(2, Some((RolledBack, 25)), &[])), first()],
                 vec![(1, -600, Some(10)), (1, 25, None)],
             ),
             (

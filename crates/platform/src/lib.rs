@@ -46,8 +46,7 @@ pub use notify::{
 };
 pub use sources::{
     LabelledRow, LabelledTraffic, ProfileBuilder, ProfileRequest, ProfileRow, ProfileSource,
-    ServedSpan, SourceReference,
-    Reference, ReferenceRequest, Sources, TrafficLimit, TrafficSource,
+    Reference, ReferenceRequest, ServedSpan, SourceReference, Sources, TrafficLimit, TrafficSource,
 };
 
 #[cfg(feature = "testing")]

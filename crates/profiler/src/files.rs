@@ -92,8 +92,34 @@ pub(crate) fn list_of(
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
-    walk(&start, &mut Vec::new(), hours, &mut files)
+    walk(&start, &mut Vec::new(), Some(hours), extension, &mut files)
         .map_err(|(path, error)| io_error(doing(), &path, error))?;
+    described(doing, root, files, max_files)
+}
+
+/// Lists the files with an extension anywhere below `root`, sorted by name.
+///
+/// # Errors
+/// As for [`list`].
+pub(crate) fn list_all(
+    what: &str,
+    root: &Path,
+    extension: &str,
+    max_files: usize,
+) -> Result<Vec<SourceFile>, PlatformError> {
+    let doing = || format!("listing the {what} files below {}", root.display());
+    let mut files = Vec::new();
+    walk(root, &mut Vec::new(), None, extension, &mut files)
+        .map_err(|(path, error)| io_error(doing(), &path, error))?;
+    described(doing, root, files, max_files)
+}
+
+fn described(
+    doing: impl Fn() -> String,
+    root: &Path,
+    files: Vec<PathBuf>,
+    max_files: usize,
+) -> Result<Vec<SourceFile>, PlatformError> {
     if files.len() > max_files {
         let problem = format!(
             "the window has {} files, more than `max_files` ({max_files}); raise it or take a shorter window",
@@ -107,17 +133,28 @@ pub(crate) fn list_of(
     Ok(files)
 }
 
+/// Goes through the folders of the hours, or without any through all.
 fn walk(
     folder: &Path,
     numbers: &mut Vec<u32>,
-    hours: &Hours,
+    hours: Option<&Hours>,
+    extension: &str,
     files: &mut Vec<PathBuf>,
 ) -> Result<(), (PathBuf, io::Error)> {
     let at = |error| (folder.to_owned(), error);
     for entry in fs::read_dir(folder).map_err(at)? {
         let path = entry.map_err(at)?.path();
+        let is_file = |path: &Path| path.extension().is_some_and(|found| found == extension);
+        let Some(hours) = hours else {
+            if path.is_dir() {
+                walk(&path, numbers, None, extension, files)?;
+            } else if is_file(&path) {
+                files.push(path);
+            }
+            continue;
+        };
         if numbers.len() == hours.from.len() {
-            if path.extension().is_some_and(|extension| extension == "jsonl") {
+            if is_file(&path) {
                 files.push(path);
             }
             continue;
@@ -126,7 +163,7 @@ fn walk(
         let Some(number) = name.and_then(|name| name.parse().ok()) else { continue };
         numbers.push(number);
         if hours.touch(numbers) && path.is_dir() {
-            walk(&path, numbers, hours, files)?;
+            walk(&path, numbers, Some(hours), extension, files)?;
         }
         numbers.pop();
     }

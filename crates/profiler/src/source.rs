@@ -8,9 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::DataFrame;
-use mloop_core::{ProfileSchema, Subject, Window};
 use mloop_core::capture::hour_folder;
 use mloop_core::profile::{InputFile, StoredProfile};
+use mloop_core::{ProfileSchema, Subject, Window};
 use mloop_platform::{
     LabelledTraffic, PlatformDeps, PlatformError, ProfileRequest, ProfileSource, Reference,
     SourceReference, TrafficLimit, TrafficSource,
@@ -122,7 +122,8 @@ impl ProfileSource for CaptureFiles {
 
     async fn probe(&self, as_of: DateTime<Utc>) -> Result<(), PlatformError> {
         let last_hour = Window::new(as_of - TimeDelta::hours(1), as_of);
-        let last_hour = last_hour.map_err(|error| PlatformError::invalid("looking at traffic", error.to_string()))?;
+        let last_hour = last_hour
+            .map_err(|error| PlatformError::invalid("looking at traffic", error.to_string()))?;
         self.list(&last_hour, as_of).await.map(drop)
     }
 }

@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn estimates_count_where_that_is_said() {
         let history = history("estimated_performance_drop", &[Status::Drifted]);
-        for (settings, expected) in [(json!({}), Answer::CannotTell), (json!({"estimated": true}), Answer::Yes)] {
+        for (settings, expected) in
+            [(json!({}), Answer::CannotTell), (json!({"estimated": true}), Answer::Yes)]
+        {
             assert_eq!(trigger(settings.clone()).check(&history).answer, expected, "{settings}");
         }
     }

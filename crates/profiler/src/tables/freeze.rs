@@ -82,7 +82,9 @@ impl Tables {
         let counter = Counter::new(&schema, key, request.filed);
         let profile = self.count(counter, rows, labels, reading).await?;
         if profile.rows == 0 {
-            return unfit("no row of the table has a time in the window and a prediction of a known class");
+            return unfit(
+                "no row of the table has a time in the window and a prediction of a known class",
+            );
         }
         Ok(Reference { schema, profile })
     }
@@ -104,7 +106,8 @@ impl Tables {
         let classes = self.classes(&sample)?;
         schemas.extend(self.predicted(&sample, &classes)?);
         if columns.score.is_some() {
-            let name = if self.settings.positive.is_some() { SCORE_COLUMN } else { CONFIDENCE_COLUMN };
+            let name =
+                if self.settings.positive.is_some() { SCORE_COLUMN } else { CONFIDENCE_COLUMN };
             let scores = numbers(column(&sample, columns.score.as_deref().unwrap_or_default())?)?;
             let kind = ColumnKind::Numeric(bins::numeric(scores.into_iter().flatten()));
             schemas.push(ColumnSchema { name: name.to_owned(), kind });
@@ -142,7 +145,10 @@ impl Tables {
         if let Some(first) = lacking.first() {
             let known: Vec<&str> =
                 found.columns.fields().iter().map(|field| field.name().as_str()).collect();
-            return unfit(format!("the table has no column `{first}`; it has {}", known.join(", ")));
+            return unfit(format!(
+                "the table has no column `{first}`; it has {}",
+                known.join(", ")
+            ));
         }
         let mut needed = names.clone();
         needed.push(columns.time.clone());
@@ -150,7 +156,8 @@ impl Tables {
         let layout = Layout::default();
         let empty = ProfileSchema {
             format: PROFILE_FORMAT,
-            model: mloop_core::ModelName::new("m").map_err(|error| DataFusionError::External(error.into()))?,
+            model: mloop_core::ModelName::new("m")
+                .map_err(|error| DataFusionError::External(error.into()))?,
             classes: vec![],
             positive: None,
             columns: vec![],
@@ -171,7 +178,9 @@ impl Tables {
         while let Some(batch) = batches.try_next().await? {
             sample.get_or_insert_with(|| Sample::new(batch.schema())).add(&batch)?;
         }
-        let Some(sample) = sample else { return unfit("no row of the table has a time in the window") };
+        let Some(sample) = sample else {
+            return unfit("no row of the table has a time in the window");
+        };
         let (seen, sample) = sample.finish()?;
         tracing::info!(rows = seen, of_them = sample.num_rows(), "looked at for what to count");
         Ok(sample)
@@ -200,7 +209,8 @@ impl Tables {
             let array = column(sample, name)?;
             let values = texts(array)?;
             let distinct: BTreeSet<String> = values.into_iter().flatten().collect();
-            let is_number = array.data_type().is_numeric() || distinct.iter().all(|text| text.parse::<f64>().is_ok());
+            let is_number = array.data_type().is_numeric()
+                || distinct.iter().all(|text| text.parse::<f64>().is_ok());
             if is_number && distinct.len() > NUMBERS && self.settings.positive.is_none() {
                 return Ok(vec![]);
             }
@@ -215,10 +225,12 @@ impl Tables {
                 "prediction and label have {} class in the sample; name all of them in `classes`",
                 found.len()
             )),
-            n if n > MAX_CLASSES => unfit(format!("prediction and label have {n} classes; {MAX_CLASSES} can be counted")),
-            n if n != 2 && self.settings.positive.is_some() => {
-                unfit(format!("`positive` needs two classes, prediction and label have {n}; name them in `classes`"))
-            }
+            n if n > MAX_CLASSES => unfit(format!(
+                "prediction and label have {n} classes; {MAX_CLASSES} can be counted"
+            )),
+            n if n != 2 && self.settings.positive.is_some() => unfit(format!(
+                "`positive` needs two classes, prediction and label have {n}; name them in `classes`"
+            )),
             _ => Ok(found.into_iter().collect()),
         }
     }
@@ -296,7 +308,10 @@ fn kind(name: &str, array: &ArrayRef, has_no_order: bool) -> Result<Option<Colum
             present().for_each(|text| *counts.entry(text).or_default() += 1);
             let rows = present().count();
             if counts.len() > MAX_CATEGORIES && counts.len() * 2 > rows {
-                tracing::warn!(column = name, "is left out: nearly each row has a value of its own");
+                tracing::warn!(
+                    column = name,
+                    "is left out: nearly each row has a value of its own"
+                );
                 return Ok(None);
             }
             let mut values: Vec<(&String, u64)> = counts.into_iter().collect();
@@ -319,7 +334,8 @@ fn numbers(array: &ArrayRef) -> Result<Vec<Option<f64>>> {
 fn texts(array: &ArrayRef) -> Result<Vec<Option<String>>> {
     if array.data_type().is_floating() {
         let whole = |number: f64| number.fract() == 0.0 && number.abs() <= 1e15;
-        let text = |number: f64| if whole(number) { (number as i64).to_string() } else { String::new() };
+        let text =
+            |number: f64| if whole(number) { (number as i64).to_string() } else { String::new() };
         let others = cast(array, &DataType::Utf8)?;
         let others = others.as_string::<i32>();
         let both = numbers(array)?.into_iter().zip(others.iter());

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::DataFrame;
 use mloop_core::profile::{InputFile, StoredProfile};
-use mloop_core::{Profile, ProfileSchema, Window};
+use mloop_core::{Profile, Window};
 use mloop_platform::{
     LabelledTraffic, PlatformDeps, PlatformError, ProfileRequest, ProfileSource, Reference,
     SourceReference, TrafficLimit, TrafficSource,
@@ -248,14 +248,16 @@ impl ProfileSource for Tables {
         let doing = format!("making a reference of {}", request.subject);
         let reading = self.reading(request.as_of);
         let Some(found) = self.files(request.window, &reading).await? else {
-            let problem = format!("there is no .{} file to make it of", self.settings.format.extension());
+            let problem =
+                format!("there is no .{} file to make it of", self.settings.format.extension());
             return Err(PlatformError::invalid(doing, problem));
         };
         let labels = match (&request.window, &self.labels) {
             (Some(window), _) => self.label_files(window, request.as_of, &reading).await?,
             (None, None) => None,
             (None, Some(root)) => {
-                let format = self.settings.labels.as_ref().map_or(Format::default(), |one| one.format);
+                let format =
+                    self.settings.labels.as_ref().map_or(Format::default(), |one| one.format);
                 self::found("label", root, None, format, self, &reading).await?
             }
         };

@@ -38,11 +38,7 @@ pub(crate) enum WhoAnswered<'a> {
     /// All are this version's.
     Own,
     /// By the digest in a column, else by the times at which versions are known to have served.
-    Asked {
-        version: &'a Sha256Digest,
-        others: &'a BTreeSet<Sha256Digest>,
-        spans: &'a [ServedSpan],
-    },
+    Asked { version: &'a Sha256Digest, others: &'a BTreeSet<Sha256Digest>, spans: &'a [ServedSpan] },
 }
 
 impl<'a> Wish<'a> {
@@ -95,10 +91,13 @@ impl<'a> Wish<'a> {
         let latency = number(&columns.latency_ms)? * lit(1000.0);
         let probabilities = DataType::List(Field::new("item", DataType::Float64, true).into());
         let mut all = vec![
-            (ID.to_owned(), match &columns.id {
-                Some(id) => self.text(id)?,
-                None => lit(""),
-            }),
+            (
+                ID.to_owned(),
+                match &columns.id {
+                    Some(id) => self.text(id)?,
+                    None => lit(""),
+                },
+            ),
             (TIME.to_owned(), self.time()?),
             (POSITION.to_owned(), ident(POSITION)),
             (ORIGIN.to_owned(), self.origin()?),
@@ -110,12 +109,16 @@ impl<'a> Wish<'a> {
         ];
         let named = |prefix: &str, names: &[String], of: &dyn Fn(&String) -> Result<Expr>| {
             let columns = names.iter().enumerate();
-            columns.map(|(index, name)| Ok((format!("{prefix}{index}"), of(name)?))).collect::<Result<Vec<_>>>()
+            columns
+                .map(|(index, name)| Ok((format!("{prefix}{index}"), of(name)?)))
+                .collect::<Result<Vec<_>>>()
         };
         all.extend(named(FEATURE, &self.layout.features, &|name| self.number(name))?);
         all.extend(named(ATTRIBUTE, &self.layout.attributes, &|name| self.text(name))?);
         let vector = DataType::List(Field::new("item", DataType::Float32, true).into());
-        all.extend(named(VECTOR, &self.layout.vectors, &|name| Ok(cast(ident(name), vector.clone())))?);
+        all.extend(named(VECTOR, &self.layout.vectors, &|name| {
+            Ok(cast(ident(name), vector.clone()))
+        })?);
         Ok(all.into_iter().map(|(name, column)| column.alias(name)).collect())
     }
 
@@ -129,7 +132,9 @@ impl<'a> Wish<'a> {
         let column = ident(name);
         Ok(match self.kind(name)? {
             DataType::Float64 => column,
-            kind if kind.is_numeric() || *kind == DataType::Boolean => cast(column, DataType::Float64),
+            kind if kind.is_numeric() || *kind == DataType::Boolean => {
+                cast(column, DataType::Float64)
+            }
             _ => {
                 let found = try_cast(column.clone(), DataType::Float64);
                 let absent = lit(ScalarValue::Float64(None));
@@ -161,7 +166,9 @@ impl<'a> Wish<'a> {
             }
             _ => {
                 let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, utc);
-                cast(try_cast(column, nanoseconds), DataType::Int64)
+                let named = cast(try_cast(column.clone(), nanoseconds), DataType::Int64);
+                let seconds = try_cast(column, DataType::Float64) * lit(1e9);
+                coalesce(vec![named, try_cast(seconds, DataType::Int64)])
             }
         })
     }
@@ -207,7 +214,8 @@ pub(crate) fn labels(
     numbers: bool,
 ) -> Result<DataFrame> {
     let kind = |name: &str| {
-        let lacks = |_| DataFusionError::Plan(format!("the table of labels has no column `{name}`"));
+        let lacks =
+            |_| DataFusionError::Plan(format!("the table of labels has no column `{name}`"));
         schema.field_with_name(name).map(Field::data_type).map_err(lacks)
     };
     let found = match numbers {
@@ -229,7 +237,8 @@ fn text(column: Expr, kind: &DataType) -> Result<Expr> {
         return Ok(as_text);
     }
     let whole = cast(cast(column.clone(), DataType::Int64), DataType::Utf8);
-    let is_whole = floor(column.clone()).eq(column.clone()).and(column.between(lit(-1e15), lit(1e15)));
+    let is_whole =
+        floor(column.clone()).eq(column.clone()).and(column.between(lit(-1e15), lit(1e15)));
     when(is_whole, whole).otherwise(as_text)
 }
 

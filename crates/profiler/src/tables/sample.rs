@@ -40,7 +40,8 @@ impl Sample {
     }
 
     fn take(&mut self, numbers: &UInt64Array, batch: &RecordBatch) -> Result<()> {
-        let wanted: BooleanArray = numbers.values().iter().map(|number| Some(*number < self.below)).collect();
+        let wanted: BooleanArray =
+            numbers.values().iter().map(|number| Some(*number < self.below)).collect();
         let taken = filter_record_batch(batch, &wanted)?;
         if taken.num_rows() > 0 {
             let numbers = filter(numbers, &wanted)?;

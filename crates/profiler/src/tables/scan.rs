@@ -44,7 +44,7 @@ pub(crate) fn columns(format: Format, file: &SourceFile, reading: &Reading) -> R
     match format {
         Format::Parquet => parquet::schema(file),
         Format::Csv => Ok(texts(names(file, reading, 1, |line| {
-            let fields = Csv::default().fields(line).ok()?.into_iter().map(str::to_owned).collect();
+            let fields = Csv::new().fields(line).ok()?.into_iter().map(str::to_owned).collect();
             Some(fields)
         })?)),
         Format::JsonLines => Ok(texts(names(file, reading, JSON_LINES, |line| {

@@ -194,7 +194,8 @@ impl TablesSettings {
             return Err(BuildError::invalid("positive", problem));
         }
         if self.positive.is_some() && columns.score.is_none() {
-            let problem = "the positive class is the one whose probability is the score: name that column";
+            let problem =
+                "the positive class is the one whose probability is the score: name that column";
             return Err(BuildError::invalid("columns.score", problem));
         }
         if let Some(positive) = &self.positive
@@ -208,12 +209,16 @@ impl TablesSettings {
             return Err(BuildError::invalid("threshold", "must lie between 0 and 1"));
         }
         if self.latency_objective_ms.is_some_and(|ms| !(0.001..=3.6e6).contains(&ms)) {
-            return Err(BuildError::invalid("latency_objective_ms", "must lie between 0.001 and 3600000"));
+            return Err(BuildError::invalid(
+                "latency_objective_ms",
+                "must lie between 0.001 and 3600000",
+            ));
         }
         let reserved = [CONFIDENCE_COLUMN, EMBEDDING_COLUMN, PREDICTION_COLUMN, SCORE_COLUMN];
         for (index, name) in columns.features.iter().flatten().enumerate() {
             if reserved.contains(&name.as_str()) {
-                let problem = "every profile has a column of its own of that name; rename it in the table";
+                let problem =
+                    "every profile has a column of its own of that name; rename it in the table";
                 return Err(BuildError::invalid(format!("columns.features[{index}]"), problem));
             }
         }
@@ -237,6 +242,11 @@ impl TablesSettings {
             columns.latency_ms.as_ref(),
             columns.version.as_ref(),
         ];
-        single.into_iter().flatten().chain(&columns.groups).chain(&columns.exclude).any(|one| one == name)
+        single
+            .into_iter()
+            .flatten()
+            .chain(&columns.groups)
+            .chain(&columns.exclude)
+            .any(|one| one == name)
     }
 }

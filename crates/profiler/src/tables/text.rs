@@ -36,7 +36,7 @@ impl Decode for TextDecoder {
         Box::new(TextBatch {
             decoder: self,
             header: None,
-            csv: Csv::default(),
+            csv: Csv::new(),
             fill: Fill::default(),
             position: UInt64Builder::new(),
             texts: self.columns.iter().map(|_| StringBuilder::new()).collect(),
@@ -64,9 +64,11 @@ impl Batch for TextBatch<'_> {
             self.push_csv(position, line)
         } else {
             let object = serde_json::from_str::<Value>(line);
-            let place = |error: &serde_json::Error| format!("it is not JSON (column {})", error.column());
+            let place =
+                |error: &serde_json::Error| format!("it is not JSON (column {})", error.column());
             let object = object.map_err(|error| Unreadable::new(place(&error)))?;
-            let object = object.as_object().ok_or_else(|| Unreadable::new("it is no JSON object"))?;
+            let object =
+                object.as_object().ok_or_else(|| Unreadable::new("it is no JSON object"))?;
             let of = |name: &String| object.get(name).and_then(text_of);
             let texts: Vec<Option<String>> = self.decoder.columns.iter().map(of).collect();
             self.add(position, texts.iter().map(Option::as_deref));
@@ -133,7 +135,6 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 /// Reads records of RFC 4180 that each stand on one line.
-#[derive(Default)]
 pub(crate) struct Csv {
     reader: csv_core::Reader,
     text: Vec<u8>,
@@ -141,6 +142,11 @@ pub(crate) struct Csv {
 }
 
 impl Csv {
+    pub(crate) fn new() -> Self {
+        // Its default is one that reads nothing.
+        Self { reader: csv_core::Reader::new(), text: vec![], ends: vec![] }
+    }
+
     /// The fields of a record.
     pub(crate) fn fields(&mut self, line: &str) -> Result<Vec<&str>, Unreadable> {
         if line.bytes().filter(|byte| *byte == b'"').count() % 2 == 1 {
@@ -159,7 +165,8 @@ impl Csv {
             match result {
                 csv_core::ReadRecordResult::InputEmpty => {}
                 csv_core::ReadRecordResult::Record | csv_core::ReadRecordResult::End => break,
-                csv_core::ReadRecordResult::OutputFull | csv_core::ReadRecordResult::OutputEndsFull => {
+                csv_core::ReadRecordResult::OutputFull
+                | csv_core::ReadRecordResult::OutputEndsFull => {
                     return Err(Unreadable::new("it is no record of CSV"));
                 }
             }
@@ -185,7 +192,7 @@ mod tests {
             (r#""",x"#, &["", "x"]),
             ("größe,ü", &["größe", "ü"]),
         ];
-        let mut csv = Csv::default();
+        let mut csv = Csv::new();
         for (line, expected) in table {
             assert_eq!(csv.fields(line).expect(line), expected, "{line}");
         }

@@ -89,6 +89,14 @@ impl World {
             changes.push((file, "host: smtp.example.org", mail.clone()));
             changes.push((file, "<mloop@example.org>", format!("<{}>", self.sender())));
         }
+        for file in [monitoring, training, deployment] {
+            changes.push((file, "company-models", self.name.clone()));
+        }
+        for file in [monitoring, training] {
+            let moto = &services.moto().url;
+            let s3 = format!("s3: {{region: eu-central-1, endpoint_url: {moto}}}");
+            changes.push((file, "s3: {region: eu-central-1}", s3));
+        }
         let connection = format!(
             "region: eu-central-1\n      endpoint_url: {}\n      s3_endpoint_url: {}",
             self.simulator.url(),
@@ -111,7 +119,6 @@ impl World {
                 to("windows: {at_least: 1, of_windows: 1}"),
             ),
             (deployment, "region: eu-central-1", connection),
-            (deployment, "company-models", self.name.clone()),
             (deployment, "latency_p99_millis: 500.0", to("latency_p99_millis: 5000.0")),
             (deployment, "latency_requests: 100", to("latency_requests: 10")),
             (deployment, "poll_ms: 15000", to("poll_ms: 200")),
@@ -146,34 +153,52 @@ impl World {
                 let kubeconfig = cluster.kubeconfig(&at, TOKEN).display().to_string();
                 let command = format!("[{program},");
                 let kubeconfig = format!("kubeconfig: {kubeconfig}");
-                let changes = [("kubeconfig: null", kubeconfig), ("[training_main,", command)];
+                let secrets = "    - {env: AWS_ACCESS_KEY_ID, name: aws-id, key: id}\n    - {env: \
+                               AWS_SECRET_ACCESS_KEY, name: aws-secret, key: secret}\n  run_as_user";
+                let changes = [
+                    ("kubeconfig: null", kubeconfig),
+                    ("[training_main,", command),
+                    ("  run_as_user", secrets.to_owned()),
+                ];
                 example("kubernetes", &changes)
             }
             Jobs::SageMaker => {
-                let config = self.configs().join("training_config.yaml").display().to_string();
                 let connection = format!(
                     "{{region: eu-central-1, endpoint_url: {}, s3_endpoint_url: {}}}",
                     self.simulator.url(),
                     services.moto().url
                 );
-                let example = example(
+                example(
                     "sagemaker",
                     &[
                         ("{region: eu-central-1}", connection),
                         ("[training_main,", format!("[{program},")),
-                        ("/opt/ml/input/data/config/training_config.yaml", config),
                         ("company-models", self.name.clone()),
+                        ("company-secrets", self.name.clone()),
                     ],
-                );
-                let channels = ["    channels:", "      config: s3:", "      data: s3:"];
-                let is_channel = |line: &&str| channels.iter().any(|one| line.starts_with(one));
-                example
-                    .lines()
-                    .filter(|line| !is_channel(line))
-                    .map(|line| format!("{line}\n"))
-                    .collect()
+                )
             }
         }
+    }
+
+    /// The training configuration as a container has it that finds everything in channels.
+    pub(crate) fn in_channels(&self) -> String {
+        let path = self.configs().join("training_config.yaml");
+        let mut text = std::fs::read_to_string(path).expect("just written");
+        let here = self.folder().display();
+        for (from, to) in [
+            ("secrets/mlflow-password".to_owned(), "../secrets/mlflow-password"),
+            (format!("{here}/data/"), "../data/"),
+            (format!("s3://{}/captured", self.name), "../captured"),
+            (format!("s3://{}/labels", self.name), "../labels"),
+            (format!("{here}/training"), "../../../checkpoints/work"),
+        ] {
+            assert!(text.contains(&from), "the configuration no longer holds `{from}`");
+            text = text.replace(&from, to);
+        }
+        // Folders need no connection to S3.
+        let is_needed = |line: &&str| !line.trim_start().starts_with("s3: {region");
+        text.lines().filter(is_needed).map(|line| format!("{line}\n")).collect()
     }
 
     pub(crate) fn write_secrets(&self, services: &Services) {

@@ -5,12 +5,12 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use mloop_s3::testing::KEYS;
 use mloop_services::Services;
 use mloop_testkit::program;
 use mloop_tests::root;
 
 use crate::airflow::Airflow;
-use crate::world::KEYS;
 
 /// A DAG as shipped, and the file of its configuration.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 mod data;
 mod files;
 mod service;
+mod slow;
 mod tls;
 
 use std::error::Error as _;

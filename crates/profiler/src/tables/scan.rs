@@ -14,7 +14,8 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use super::parquet::{self, Wanted};
 use super::settings::Format;
 use super::text::{Csv, TextDecoder};
-use crate::files::SourceFile;
+use crate::files::{Origin, SourceFile};
+use crate::lines::Lines;
 use crate::rows::POSITION;
 use crate::scan::{self, Decode, Reading};
 
@@ -65,11 +66,11 @@ fn names(
     of: impl Fn(&str) -> Option<Vec<String>>,
 ) -> Result<Vec<String>> {
     let failed = |cause| {
-        let error = scan::ReadError { path: file.path.clone(), cause };
+        let error = scan::ReadError { place: file.origin.to_string(), cause };
         DataFusionError::External(Box::new(error))
     };
     let mut found: Vec<String> = vec![];
-    let mut content = scan::open(file, reading.max_line_bytes).map_err(failed)?;
+    let mut content = Lines::new(file.open().map_err(failed)?, reading.max_line_bytes);
     for _ in 0..lines {
         let Some((_, line)) = content.next().map_err(failed)? else { break };
         let text = line.bytes().and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -142,8 +143,15 @@ impl PartitionStream for ParquetPart {
         let (schema, share) = (Arc::clone(&self.schema), self.share);
         stream.spawn_blocking(move || {
             for (index, file) in (0u64..).zip(files.iter()) {
-                // So that many files of one group each are shared, too.
-                let of_file = Share { part: (share.part + index as usize) % share.of, ..share };
+                let of_file = match file.origin {
+                    // So that many files of one group each are shared, too.
+                    Origin::Path(_) => {
+                        Share { part: (share.part + index as usize) % share.of, ..share }
+                    }
+                    // An object is fetched as a whole, by one part alone.
+                    Origin::Object(..) if share.has(index as usize) => Share { part: 0, of: 1 },
+                    Origin::Object(..) => continue,
+                };
                 for batch in parquet::batches(file, &wanted, of_file)? {
                     let (first, batch) = batch?;
                     let batch = placed(&schema, (index << 32) | first, &batch)?;

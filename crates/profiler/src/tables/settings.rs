@@ -1,16 +1,16 @@
 //! Settings of the kind `tables`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use mloop_core::schema::{CONFIDENCE_COLUMN, EMBEDDING_COLUMN, PREDICTION_COLUMN, SCORE_COLUMN};
 use mloop_platform::{BuildError, PlatformDeps, Sources, Spec};
+use mloop_s3::S3Settings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Tables;
-use crate::settings::{is_there, max_files, max_line_bytes, memory_mb};
+use crate::settings::{max_files, max_line_bytes, memory_mb, roots};
 
 /// Rows of predictions as tables: Parquet, CSV with a header, or JSON lines, in files below a folder.
 ///
@@ -19,8 +19,12 @@ use crate::settings::{is_there, max_files, max_line_bytes, memory_mb};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TablesSettings {
-    /// Root folder; relative paths start at the configuration's folder.
-    pub path: PathBuf,
+    /// Root of the files: a folder, relative ones starting at the configuration's, or a place in S3,
+    /// `s3://bucket/prefix`.
+    pub path: String,
+    /// How S3 is spoken to, for places in it.
+    #[serde(default)]
+    pub s3: Option<S3Settings>,
     /// Whether files lie in a folder of their hour, `yyyy/mm/dd/hh`: only those of the window's hours are
     /// read then. Else all files below the root are, and rows are told by their time.
     #[serde(default)]
@@ -80,11 +84,12 @@ pub enum Format {
 }
 
 impl Format {
-    pub(crate) fn extension(self) -> &'static str {
+    /// What names of its files end with.
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
-            Self::Parquet => "parquet",
-            Self::Csv => "csv",
-            Self::JsonLines => "jsonl",
+            Self::Parquet => ".parquet",
+            Self::Csv => ".csv",
+            Self::JsonLines => ".jsonl",
         }
     }
 }
@@ -133,8 +138,8 @@ pub struct Columns {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelTable {
-    /// Root folder.
-    pub path: PathBuf,
+    /// Root of the files: a folder or a place in S3.
+    pub path: String,
     /// How the files are written.
     #[serde(default)]
     pub format: Format,
@@ -165,11 +170,9 @@ impl Spec<Sources, PlatformDeps> for TablesSettings {
 
     fn build(self, _name: String, deps: &PlatformDeps) -> Result<Sources, BuildError> {
         self.check()?;
-        is_there("path", &deps.resolve(&self.path))?;
-        if let Some(labels) = &self.labels {
-            is_there("labels.path", &deps.resolve(&labels.path))?;
-        }
-        let source = Arc::new(Tables::new(self, deps));
+        let labels = self.labels.as_ref().map(|labels| ("labels.path", labels.path.as_str()));
+        let (root, labels) = roots(("path", &self.path), labels, self.s3.as_ref(), deps)?;
+        let source = Arc::new(Tables::new(self, root, labels));
         Ok(Sources { profiles: Arc::clone(&source) as _, traffic: source })
     }
 }

@@ -286,7 +286,8 @@ impl Client {
     }
 
     fn late(&self, request: &Request) -> HttpError {
-        HttpError::TimedOut { call: request.call.clone(), after: self.policy.timeout }
+        let (what, after) = ("no complete answer", self.policy.timeout);
+        HttpError::TimedOut { call: request.call.clone(), what, after }
     }
 }
 

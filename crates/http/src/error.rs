@@ -20,10 +20,12 @@ pub enum HttpError {
         cause: Cause,
     },
     /// No complete answer within the time-out; of a file, nothing of it.
-    #[error("{call}: no complete answer, or nothing of a file, within {} s", after.as_secs_f64())]
+    #[error("{call}: {what} within {} s", after.as_secs_f64())]
     TimedOut {
         /// Method and address.
         call: String,
+        /// What did not come to pass: `no complete answer`, say.
+        what: &'static str,
         /// How long was waited.
         after: Duration,
     },

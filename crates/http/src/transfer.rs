@@ -33,6 +33,7 @@ pub(crate) struct Transfer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
     Idle(Duration),
+    Answer(Duration),
     Rate(u64),
 }
 
@@ -81,7 +82,7 @@ impl Transfer {
             return self.end(policy);
         }
         let answering = policy.timeout + lasting(size, STORING_RATE);
-        (self.moved + answering, Limit::Idle(answering))
+        (self.moved + answering, Limit::Answer(answering))
     }
 }
 
@@ -89,7 +90,12 @@ impl Limit {
     fn reached(self, call: &str) -> HttpError {
         let call = call.to_owned();
         match self {
-            Self::Idle(after) => HttpError::TimedOut { call, after },
+            Self::Idle(after) => {
+                HttpError::TimedOut { call, what: "nothing of the file moved", after }
+            }
+            Self::Answer(after) => {
+                HttpError::TimedOut { call, what: "no answer to the whole file", after }
+            }
             Self::Rate(lowest) => HttpError::TooSlow { call, lowest },
         }
     }

@@ -278,6 +278,7 @@ fn problem(plain: &Value, patched: &Value) -> Option<String> {
         "/spec/completions",
         "/spec/parallelism",
         "/spec/podFailurePolicy",
+        "/spec/ttlSecondsAfterFinished",
         "/spec/template/metadata/labels/mloop~1job-id",
         "/spec/template/metadata/labels/mloop~1run",
         "/spec/template/metadata/annotations/mloop~1spec",

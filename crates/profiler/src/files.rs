@@ -379,7 +379,7 @@ mod tests {
     proptest::proptest! {
         /// No hour is listed twice or left out, and none that was not asked for is listed.
         #[test]
-        fn folders_hold_each_hour_once(start in 0i64..40_000, hours in 0i64..20_000) {
+        fn folders_hold_each_hour_once(start in 0i64..40_000, hours in 0i64..2_500) {
             let first = at("2024-01-01T00:00:00Z") + TimeDelta::hours(start);
             let last = first + TimeDelta::hours(hours);
             let folders = Hours::between(first, last).folders();

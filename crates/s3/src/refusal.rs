@@ -63,6 +63,7 @@ impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // An object is asked for by its range; the reader counts its bytes.
         let is_object = request.headers().contains_key("range");
+        let is_list = request.uri().query().is_some_and(|query| query.contains("list-type=2"));
         let answer = self.0.execute(request).await?;
         let (head, body) = answer.into_parts();
         if !head.status.is_success() {
@@ -79,8 +80,22 @@ impl HttpService for Service {
             let problem = std::io::Error::new(std::io::ErrorKind::InvalidData, problem);
             return Err(HttpError::new(HttpErrorKind::Decode, problem));
         }
+        if is_list && !is_whole_list(&whole) {
+            let (code, message) = (String::new(), "the answer is no list of S3's".to_owned());
+            let refusal = Refusal { status: head.status.as_u16(), code, message };
+            return Err(HttpError::new(HttpErrorKind::Decode, refusal));
+        }
         Ok(HttpResponse::from_parts(head, whole.into()))
     }
+}
+
+/// Whether a body is a list from its first element to its last: the library below takes any other XML, a page
+/// of a proxy for one, for a list of nothing.
+fn is_whole_list(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_end();
+    text.contains("<ListBucketResult")
+        && (text.ends_with("</ListBucketResult>") || text.ends_with("/>"))
 }
 
 /// The first bytes of a body; what follows is not read.
@@ -111,5 +126,18 @@ mod tests {
         assert_eq!(Refusal::of(500, b"<Code>x").to_string(), "status 500");
         let long = format!("<Message>{}</Message>", "ü".repeat(1000));
         assert_eq!(Refusal::of(400, long.as_bytes()).message.chars().count(), MAX_WORDS);
+    }
+
+    #[test]
+    fn only_a_whole_list_is_a_list() {
+        for (body, whole) in [
+            ("<?xml?><ListBucketResult xmlns=\"x\"><Name/></ListBucketResult>\n", true),
+            ("<ListBucketResult/>", true),
+            ("<ListBucketResult><Contents>", false),
+            ("<html></html>", false),
+            ("", false),
+        ] {
+            assert_eq!(is_whole_list(body.as_bytes()), whole, "{body}");
+        }
     }
 }

@@ -204,7 +204,7 @@ impl Bucket {
             })?;
             // For stores that do not know `If-Match`.
             let etag = found.meta.e_tag.as_deref().map(|etag| etag.trim_matches('"'));
-            if etag != Some(&*object.etag) {
+            if etag != Some(&*object.etag) || found.meta.size != object.size {
                 return Err(S3Error::Changed { system: self.system(), place: place.clone() });
             }
             Ok(found.into_stream())

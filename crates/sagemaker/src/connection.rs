@@ -158,6 +158,16 @@ impl Connection {
         }
     }
 
+    /// A client for requests to endpoints with a pool of connections of its own.
+    pub(crate) fn fresh_runtime(&self, clients: &Clients) -> aws_sdk_sagemakerruntime::Client {
+        let mut config = clients.runtime.config().to_builder();
+        // The SDK makes its own HTTP client for each client; one that it was given, all share.
+        if let Some(tls) = self.tls.clone() {
+            config.set_http_client(Some(client_with(tls)));
+        }
+        aws_sdk_sagemakerruntime::Client::from_conf(config.build())
+    }
+
     async fn make(&self) -> Clients {
         let settings = &self.settings;
         let all = settings.timeout_secs.saturating_mul(u64::from(settings.tries));

@@ -173,8 +173,13 @@ impl AwsSageMakerDeployer {
         let packed = tokio::task::spawn_blocking(move || archive::pack(&from)).await;
         let packed = packed.map_err(std::io::Error::other).and_then(|packed| packed);
         let archive = packed.map_err(|error| {
-            let problem = format!("packing {}: {error}", folder.display());
-            Failure::here(Class::Unfit, problem)
+            let class = match error.kind() {
+                std::io::ErrorKind::InvalidData => Class::Unfit,
+                std::io::ErrorKind::PermissionDenied => Class::Denied,
+                // A full disk says nothing of the version.
+                _ => Class::Busy,
+            };
+            Failure::here(class, format!("packing {}: {error}", folder.display()))
         })?;
         let below = format!("{}/{}/model.tar.gz", version.model, archive.digest);
         let artifact = self.artifacts.join(&below);
@@ -275,6 +280,7 @@ impl AwsSageMakerDeployer {
         }
         let target = found.pending_deployment_summary().and_then(|one| one.endpoint_config_name());
         let serving = found.endpoint_config_name();
+        let reasons = odd.len();
         let mut pending = None;
         if let Some(config) = target {
             pending = Some(self.version_of(clients, config, &mut odd).await?);
@@ -288,7 +294,8 @@ impl AwsSageMakerDeployer {
                 configured = Some(digest);
             }
         }
-        Ok(Some(Standing { status, configured, pending, detail: odd.join("; ") }))
+        let (foreign, detail) = (odd.len() > reasons, odd.join("; "));
+        Ok(Some(Standing { status, configured, pending, foreign, detail }))
     }
 
     /// The version that a configuration serves. One that mloop did not make has none: it is told by
@@ -369,12 +376,18 @@ impl Deployer for AwsSageMakerDeployer {
 
 #[async_trait]
 impl Janitor for AwsSageMakerDeployer {
-    /// Asks for the deletion; an endpoint that is being created or changed cannot be deleted yet.
+    /// Asks for the deletion; an endpoint that is being created or changed cannot be deleted yet. One that
+    /// has become somebody else's is left alone: mloop's is gone.
     async fn remove_endpoint(&self, endpoint: &EndpointName) -> Result<(), DeployError> {
         let clients = self.connection.clients().await;
         let failed = self.failed(&format!("removing {endpoint}"));
-        match status(clients, endpoint).await.map_err(&failed)? {
-            None | Some(EndpointStatus::Deleting) => Ok(()),
+        match self.standing(clients, endpoint).await.map_err(&failed)? {
+            None => Ok(()),
+            Some(found) if found.status == EndpointStatus::Deleting => Ok(()),
+            Some(found) if found.foreign => {
+                tracing::warn!(%endpoint, found.detail, "not removed: it is not mloop's any more");
+                Ok(())
+            }
             Some(_) => delete(clients, endpoint).await.map_err(failed),
         }
     }

@@ -161,7 +161,9 @@ fn classify(code: &str, message: &str, status: u16) -> Class {
         _ if CREDENTIALS.contains(&code) => Class::Denied,
         "RequestTimeTooSkewed" | "RequestExpired" => Class::Denied,
         "RequestTimeout" | "RequestTimeoutException" => Class::Busy,
-        "ResourceInUse" | "PreconditionFailed" | "ConditionalRequestConflict" => Class::Exists,
+        "ResourceInUse" | "PreconditionFailed" => Class::Exists,
+        // Another writes the same object at this moment: S3 asks for another try.
+        "ConditionalRequestConflict" => Class::Busy,
         "ResourceNotFound" | "NoSuchKey" | "NotFound" => Class::Missing,
         "NoSuchBucket" => Class::Refused,
         _ if says("already existing") => Class::Exists,

@@ -29,7 +29,7 @@ for task, key, value in db.execute('select task_id, key, value from xcom where r
 print(json.dumps({'tasks': tasks, 'xcoms': xcoms}))
 ";
 
-/// Longest time of one command: a DAG's run takes half a minute on a machine that does nothing else.
+/// Longest time of one command: a DAG's run takes less than a minute.
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// `airflow` on the command line, with a home of its own.

@@ -17,8 +17,10 @@ const WEBHOOK: &str = "services/T0/B0/hunter2";
 /// Who trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Jobs {
-    /// As shipped: runs of a DAG.
+    /// As shipped: runs of a DAG, whose events wake the next one.
     Airflow,
+    /// The same, with every event lost.
+    AirflowUnheard,
     /// Processes beside the task that asks for them.
     Processes,
     /// Jobs of Kubernetes.
@@ -32,6 +34,7 @@ impl Jobs {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Airflow => "airflow",
+            Self::AirflowUnheard => "unheard",
             Self::Processes => "processes",
             Self::Kubernetes => "kubernetes",
             Self::SageMaker => "sagemaker",
@@ -41,6 +44,11 @@ impl Jobs {
     /// Jobs outside of Airflow emit no event when they end.
     pub(crate) fn woken(self) -> Woken {
         if self == Self::Airflow { Woken::ByEvents } else { Woken::ByTheClock }
+    }
+
+    /// Whether they are runs of the training DAG.
+    pub(crate) fn are_runs(self) -> bool {
+        matches!(self, Self::Airflow | Self::AirflowUnheard)
     }
 }
 
@@ -135,9 +143,12 @@ impl World {
     fn submitter(&self, services: &Services) -> String {
         let program = program::path("training_main").expect("built").display().to_string();
         match self.jobs {
-            Jobs::Airflow => {
+            Jobs::Airflow | Jobs::AirflowUnheard => {
                 let airflow = services.airflow();
                 let shipped = AIRFLOW.replace("https://airflow.example.org", &airflow.url);
+                let suffix = self.jobs.woken().suffix(self.jobs.name());
+                let dag = format!("dag_id: mloop_training{suffix}");
+                let shipped = shipped.replace("dag_id: mloop_training", &dag);
                 shipped.replace("username: mloop", &format!("username: {}", airflow.username))
             }
             Jobs::Processes => {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
@@ -45,7 +46,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(jobs: Jobs) -> Self {
-        let name = format!("{}-{}", jobs.name(), SystemClock.now().timestamp_millis());
+        // Two tests may begin in one millisecond.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{}-{count}", jobs.name(), SystemClock.now().timestamp_millis());
         let services = Services::running();
         let folder = tempfile::tempdir().expect("a folder");
         write_data_sets(&folder.path().join("data")).expect("written");

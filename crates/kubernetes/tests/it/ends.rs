@@ -139,7 +139,7 @@ async fn a_job_waits_while_kueue_holds_it() {
 async fn a_job_whose_time_to_live_is_over_is_unknown_and_may_be_submitted_again() {
     let cluster = Cluster::new();
     let mut settings = cluster.plain_settings();
-    settings["ttl_secs_after_finished"] = json!(3_600);
+    settings["ttl_secs_after_finished"] = json!(86_400);
     let submitter = built(&settings);
     let job = submitted(&cluster, submitter.as_ref(), "a").await;
     let open = submitted(&cluster, submitter.as_ref(), "b").await;

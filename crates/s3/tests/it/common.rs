@@ -32,7 +32,8 @@ pub(crate) fn built(settings: &S3Settings, place: &str) -> Bucket {
 
 /// The bucket `models` of a server, below `captured/`; three tries of a second each.
 pub(crate) fn captured(url: &str) -> Bucket {
-    let settings = S3Settings { timeout_secs: 1, ..S3Settings::of_test(url) };
+    let mut settings = S3Settings::of_test(url);
+    settings.timeout_secs = 1;
     built(&settings, "s3://models/captured")
 }
 

@@ -50,7 +50,8 @@ async fn a_company_s_own_authority_is_trusted_where_it_is_named() {
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, pem).expect("written");
 
-    let trusting = S3Settings { ca_file: Some(ca), ..S3Settings::of_test(&url) };
+    let mut trusting = S3Settings::of_test(&url);
+    trusting.ca_file = Some(ca);
     let bucket = built(&trusting, &place);
     let found = bucket.list("", "", 10).await.expect("listed");
     assert_eq!(read(bucket.read(&found[0])).await.expect("read"), b"secret");

@@ -10,36 +10,48 @@ use crate::common::{
 };
 
 #[tokio::test]
-async fn each_acting_call_whose_answer_is_lost_twenty_times_has_one_effect() {
+async fn each_acting_call_whose_answer_is_lost_has_one_effect_twenty_times() {
     let world = world().await;
+    let lose =
+        |operation: &str| world.fault(json!({"fault": "lose_answer", "operation": operation}));
+    let used = |what: &str| assert_eq!(world.simulator.waiting_faults(), vec![], "{what}");
+    // Each time as a process of its own, which remembers nothing.
+    for round in 0..20 {
+        let change = if round == 0 { "CreateEndpoint" } else { "UpdateEndpoint" };
+        ["CreateModel", "CreateEndpointConfig", change].into_iter().for_each(lose);
+        let asked = world.deployer().deployer.deploy_model(&deploy(&world.candidate(round))).await;
+        asked.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        used("a deployment");
+        settled(&world.deployer(), "staging").await;
+    }
+    let made = ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint"];
+    assert_eq!(made.map(|operation| world.effects(operation)), [20, 20, 1, 19]);
+
     let [first, second] = [1, 2].map(|seed| world.candidate(seed));
-    let lost = |operation: &str| json!({"fault": "lose_answer", "operation": operation});
-    for operation in ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"] {
-        for _ in 0..20 {
-            world.fault(lost(operation));
-            // Each time as a process of its own, which remembers nothing.
-            let asked = world.deployer().deployer.deploy_model(&deploy(&first)).await;
-            asked.unwrap_or_else(|error| panic!("{operation}: {error}"));
-        }
-        assert_eq!(world.effects(operation), 1, "{operation}");
-    }
-    settled(&world.deployer(), "staging").await;
     in_production(&world.deployer(), &first).await;
-    for _ in 0..20 {
-        world.fault(lost("UpdateEndpoint"));
-        let request = switch(&second, Some(&first));
-        let asked = world.deployer().deployer.switch_to_production(&request).await;
+    for round in 0..20 {
+        let (from, to) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        lose("UpdateEndpoint");
+        let asked = world.deployer().deployer.switch_to_production(&switch(to, Some(from))).await;
         asked.expect("a look decides");
+        used("a switch");
+        let found = settled(&world.deployer(), "production").await.expect("an endpoint");
+        assert_eq!(found.configured, Some(digest(to)), "round {round}");
     }
-    assert_eq!(world.effects("UpdateEndpoint"), 1);
-    let found = settled(&world.deployer(), "production").await.expect("an endpoint");
-    assert_eq!(found.configured, Some(digest(&second)));
-    for _ in 0..20 {
-        world.fault(lost("DeleteEndpoint"));
+    assert_eq!(world.effects("UpdateEndpoint"), 19 + 20);
+
+    for round in 0..20 {
+        lose("DeleteEndpoint");
         world.deployer().janitor.remove_endpoint(&name("staging")).await.expect("gone or going");
+        used("a removal");
+        assert_eq!(settled(&world.deployer(), "staging").await, None, "round {round}");
+        world.deployer().deployer.deploy_model(&deploy(&first)).await.expect("deployed");
+        settled(&world.deployer(), "staging").await;
     }
-    assert_eq!(world.effects("DeleteEndpoint"), 1);
-    assert_eq!(settled(&world.deployer(), "staging").await, None);
+    assert_eq!(
+        ["DeleteEndpoint", "CreateEndpoint"].map(|one| world.effects(one)),
+        [20, 1 + 1 + 20]
+    );
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! A company's own authority between mloop and AWS.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mloop_core::error_chain;
 use mloop_core::exit_class::{Classified, ExitClass};
-use mloop_deployer::BuildError;
+use mloop_deployer::{BuildError, Invocation};
 use mloop_platform::PlatformDeps;
 use mloop_sagemaker::register_deployers;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -27,8 +28,9 @@ fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, key).expect("an authority")
 }
 
-/// A server with a certificate of the authority in front of the one at `host:port`; its address.
-async fn in_front_of(target: &str, authority: &Authority) -> String {
+/// A server with a certificate of the authority in front of the one at `host:port`; its address, and how
+/// many connections it took.
+async fn in_front_of(target: &str, authority: &Authority) -> (String, Arc<AtomicUsize>) {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
     let certificate = params.signed_by(&key, authority).expect("a certificate");
@@ -43,8 +45,11 @@ async fn in_front_of(target: &str, authority: &Authority) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let target = target.trim_start_matches("http://").to_owned();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
             let (acceptor, target) = (acceptor.clone(), target.clone());
             tokio::spawn(async move {
                 // A caller that trusts nobody hangs up.
@@ -54,7 +59,7 @@ async fn in_front_of(target: &str, authority: &Authority) -> String {
             });
         }
     });
-    format!("https://{address}")
+    (format!("https://{address}"), taken)
 }
 
 #[tokio::test]
@@ -66,8 +71,11 @@ async fn a_company_s_own_authority_is_trusted_where_it_is_named() {
     settings["connection"]["tries"] = json!(1);
     let connection =
         [("endpoint_url", world.simulator.url()), ("s3_endpoint_url", world.s3_url.clone())];
+    let mut connections = vec![];
     for (key, target) in connection {
-        settings["connection"][key] = json!(in_front_of(&target, &ours).await);
+        let (url, taken) = in_front_of(&target, &ours).await;
+        settings["connection"][key] = json!(url);
+        connections.push(taken);
     }
     for (file, authority) in [("ours.pem", &ours), ("theirs.pem", &theirs)] {
         std::fs::write(world.folder.path().join(file), authority.pem()).expect("written");
@@ -78,6 +86,13 @@ async fn a_company_s_own_authority_is_trusted_where_it_is_named() {
     in_production(&platform, &first).await;
     let answer = platform.client.invoke(&name("production"), &sound()).await.expect("an answer");
     assert_eq!(answer.digest, Some(digest(&first)));
+    // A switch is verified over new connections, whichever authority vouches for them.
+    let before = connections[0].load(Ordering::SeqCst);
+    let fresh = Invocation { fresh_connection: true, ..sound() };
+    for _ in 0..5 {
+        platform.client.invoke(&name("production"), &fresh).await.expect("an answer");
+    }
+    assert_eq!(connections[0].load(Ordering::SeqCst) - before, 5);
 
     for file in [json!(null), json!(world.folder.path().join("theirs.pem"))] {
         settings["connection"]["ca_file"] = file.clone();

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use mloop_config::{Component, Document};
-use mloop_core::profile::ProfileKey;
+use mloop_core::counts::OutcomeCounts;
+use mloop_core::profile::{ColumnCounts, ProfileKey};
 use mloop_core::registry::KindRegistry;
 use mloop_core::schema::{
     CategoricalSchema, ColumnKind, ColumnSchema, GroupSchema, NumericSchema, PREDICTION_COLUMN,
-    PROFILE_FORMAT,
+    PROFILE_FORMAT, VectorSchema,
 };
 use mloop_core::{
     Evidence, ModelName, ProfileSchema, Sha256Digest, Subject, SystemClock, TargetName, Window,
@@ -48,7 +49,7 @@ fn folder() -> PathBuf {
             }
             std::fs::write(copy.join(path.file_name().expect("a name")), text).expect("written");
         }
-        for below in ["capture", "labels"] {
+        for below in ["capture", "labels", "tables"] {
             std::fs::create_dir_all(copy.join("state").join(below)).expect("a folder");
         }
         copy
@@ -170,25 +171,33 @@ fn every_kind_has_an_example_that_builds_and_every_example_a_kind() {
     assert_eq!(found, files, "examples on the left, kinds on the right");
 }
 
-/// An hour like its reference: a numeric column, two classes, labels, two sites.
-fn evidence() -> Evidence {
+/// An hour like its reference: a numeric column and vectors, labels, two sites; two classes with scores,
+/// or numbers that are predicted.
+fn evidence(numbers: bool) -> Evidence {
     let model = ModelName::new("m").expect("a name");
     let classes = vec!["a".to_owned(), "b".to_owned()];
     let numeric = NumericSchema { edges: (0..=20).map(f64::from).collect(), step: 0.5 };
     let known = CategoricalSchema { categories: classes.clone() };
+    let components = vec![vec![0.5]; 2];
+    let vector = VectorSchema { dimension: 2, pairs: 2, bandwidth: 1.0, seed: 1, components };
     let column = |name: &str, kind| ColumnSchema { name: name.to_owned(), kind };
     let schema = ProfileSchema {
         format: PROFILE_FORMAT,
         model: model.clone(),
-        classes,
+        classes: if numbers { vec![] } else { classes },
+        positive: (!numbers).then(|| "b".to_owned()),
         columns: vec![
-            column("brightness", ColumnKind::Numeric(numeric)),
-            column(PREDICTION_COLUMN, ColumnKind::Categorical(known)),
+            column("brightness", ColumnKind::Numeric(numeric.clone())),
+            column("embedding", ColumnKind::Vector(vector.clone())),
+            column(
+                PREDICTION_COLUMN,
+                match numbers {
+                    true => ColumnKind::Numeric(numeric),
+                    false => ColumnKind::Categorical(known),
+                },
+            ),
         ],
-        groups: vec![GroupSchema {
-            attribute: "site".to_owned(),
-            values: vec!["north".to_owned(), "south".to_owned()],
-        }],
+        groups: vec![GroupSchema::of("site", &["north", "south"])],
         latency_objective_micros: Some(2_000),
     };
     let subject = Subject { model, target: TargetName::new("t").expect("a name") };
@@ -197,8 +206,27 @@ fn evidence() -> Evidence {
     let hour = Window::new(moment("2026-03-01T00:00:00Z"), moment("2026-03-01T01:00:00Z"));
     let mut evidence = unchanged(&schema, key, hour.expect("an hour"), 100);
     for profile in [&mut evidence.reference, &mut evidence.current] {
-        let bin = profile.calibration.last_mut().expect("bins of confidence");
-        (bin.rows, bin.correct) = (200, 200);
+        let layout = schema.outcomes();
+        profile.overall = OutcomeCounts::new(layout);
+        for row in 0..400usize {
+            // Three of four are right.
+            let (truth, score) =
+                (row % 2, if row % 4 == 0 { 0.75 } else { 0.25 + (row % 2) as f64 / 2.0 });
+            let prediction = usize::from(score > 0.5);
+            if numbers {
+                profile.overall.errors.observe(Some(row as i64 % 7 - 3));
+            } else {
+                profile.overall.observe(layout, prediction, Some(truth), Some(score));
+                profile.losses.observe(layout, &[1.0 - score, score], truth);
+            }
+            if let Some(ColumnCounts::Vector(counts)) = profile.columns.get_mut("embedding") {
+                let features = [score, 1.0 - score, -score, 0.5];
+                counts.observe(&vector, &[score, 0.0], Some(&features));
+            }
+        }
+        for counts in profile.groups.iter_mut().flat_map(|group| group.values.values_mut()) {
+            *counts = profile.overall.clone();
+        }
     }
     evidence
 }
@@ -206,8 +234,7 @@ fn evidence() -> Evidence {
 /// Settings that make every monitor tell everything that it can.
 fn talkative() -> Vec<(&'static str, Value)> {
     let mut all = vec![
-        ("data_quality", json!({})),
-        ("fairness", json!({"positive": ["a"], "min_ratio": 0.8})),
+        ("data_quality", json!({"max_out_of_range_increase": 0.1, "least_rows": 1})),
         ("latency", json!({"objective_share": 0.99})),
     ];
     let schema = |kind: &str| {
@@ -225,6 +252,14 @@ fn talkative() -> Vec<(&'static str, Value)> {
         let bounds = json!([{"metric": metric, "limit": 0.5, "max_drop": 0.1}]);
         all.push(("performance", json!({"metrics": bounds})));
     }
+    for metric in ["accuracy", "precision", "recall", "f1", "auc"] {
+        let bounds = json!([{"metric": metric, "estimated": true, "limit": 0.5, "max_drop": 0.1}]);
+        all.push(("performance", json!({"metrics": bounds})));
+    }
+    let (_, definitions) = schema("fairness");
+    for metric in words(&definitions["Metric"]) {
+        all.push(("fairness", json!({"metrics": [metric], "min_ratio": 0.8})));
+    }
     all
 }
 
@@ -237,17 +272,19 @@ fn words(schema: &Value) -> Vec<String> {
 #[tokio::test]
 async fn every_method_and_check_is_defined_in_the_documentation() {
     let page = std::fs::read_to_string(root().join("docs/metrics.md")).expect("docs/metrics.md");
-    let (registry, evidence) = (monitors(), evidence());
+    let (registry, of_classes, of_numbers) = (monitors(), evidence(false), evidence(true));
     let (mut kinds, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (kind, settings) in talkative() {
         let monitor = registry.build(kind, "m", &settings, &()).expect(kind);
         kinds.insert(kind);
-        for finding in monitor.check(&evidence).await.expect("it looks") {
+        let is_of_numbers = ["mae", "rmse"].iter().any(|name| settings.to_string().contains(name));
+        let evidence = if is_of_numbers { &of_numbers } else { &of_classes };
+        for finding in monitor.check(evidence).await.expect("it looks") {
             names.extend([finding.method, finding.check]);
         }
     }
     assert_eq!(kinds, registry.kinds().collect(), "a monitor is missing from this test");
-    assert!(names.len() >= 20, "{names:?}");
+    assert!(names.len() >= 50, "{names:?}");
     let undefined: Vec<_> =
         names.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
     assert!(undefined.is_empty(), "docs/metrics.md does not define {undefined:?}");

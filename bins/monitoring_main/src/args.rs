@@ -1,9 +1,10 @@
 //! The command line.
 
 use chrono::{DateTime, Utc};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use mloop_cli::{CommonArgs, Exit, Failure, Program};
 use mloop_core::Window;
+use mloop_orchestrators::BuildReference;
 
 use crate::kinds::Kinds;
 
@@ -15,6 +16,8 @@ Examples:
   monitoring_main --config configs/monitoring_config.yaml --dry-run \\
       --window-start 2026-03-01T12:00:00Z --window-end 2026-03-01T13:00:00Z
       the same, but records nothing and tells nobody
+  monitoring_main reference build --config configs/monitoring_config.yaml
+      makes the reference of a model that was not trained here, of a table of its predictions
   monitoring_main --config configs/monitoring_config.yaml --check
       validates the configuration and reaches ledger, registry, traffic and reporters, read-only
 
@@ -22,10 +25,26 @@ Exit codes. 0: measured, whatever was found: `outcome` of the last line is ok, a
 insufficient_data or broken; 20: configuration or usage; 21: credentials refused; 30: try again;
 40: a person is needed; 1: a bug; 143: stopped.";
 
+const REFERENCE: &str = "\
+Examples:
+  monitoring_main reference build --config configs/monitoring_config.yaml
+      of all rows of the source
+  monitoring_main reference build --config configs/monitoring_config.yaml \\
+      --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+      of those of a month, on the bins of the reference before
+  monitoring_main reference build --config configs/monitoring_config.yaml --rebin
+      on new bins
+
+Take traffic in which all was well, and none that the model was trained on.
+Exit codes: monitoring_main --help";
+
 /// Judges one window of a model's traffic: drift, fairness, latency, performance
 #[derive(Debug, Parser)]
-#[command(name = "monitoring_main", after_help = EXAMPLES)]
+#[command(name = "monitoring_main", after_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub(crate) struct MonitoringArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// The window's first moment, RFC 3339
     #[arg(long, value_name = "TIME", value_parser = mloop_cli::moment)]
     #[arg(required_unless_present_any = ["check", "print_schema", "completions"])]
@@ -42,6 +61,47 @@ pub(crate) struct MonitoringArgs {
 
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+}
+
+/// What else can be done.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// What traffic of a model should look like
+    #[command(subcommand)]
+    Reference(ReferenceCommand),
+}
+
+/// What can be done with references.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ReferenceCommand {
+    /// Make the reference of a model that was not trained here
+    #[command(after_help = REFERENCE)]
+    Build(BuildArgs),
+}
+
+/// Which rows a reference is made of.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BuildArgs {
+    /// Time of the first row, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = mloop_cli::moment, requires = "to")]
+    from: Option<DateTime<Utc>>,
+
+    /// Time after the last row
+    #[arg(long, value_name = "TIME", value_parser = mloop_cli::moment, requires = "from")]
+    to: Option<DateTime<Utc>>,
+
+    /// New bins and groups, though there is a reference whose could be kept
+    #[arg(long)]
+    rebin: bool,
+}
+
+impl BuildArgs {
+    /// The reference to make.
+    pub(crate) fn request(&self, as_of: Option<DateTime<Utc>>) -> Result<BuildReference, Failure> {
+        let window = self.from.zip(self.to).map(|(from, to)| Window::new(from, to));
+        let window = window.transpose().map_err(Failure::with(Exit::Config))?;
+        Ok(BuildReference { window, as_of, rebin: self.rebin })
+    }
 }
 
 impl MonitoringArgs {

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use mloop_cli::{Exit, Failure, Outcome};
 use mloop_core::latency::LatencyHistogram;
 use mloop_core::{Sha256Digest, Subject, VersionRef, Window};
-use mloop_platform::{LatencyRequest, PlatformError, TrafficLimit, probe_notifiers};
+use mloop_platform::{LatencyRequest, PlatformError, probe_notifiers};
 use mloop_reporter::ReporterError;
 use serde_json::json;
 
@@ -13,16 +13,15 @@ use crate::compose::Parts;
 /// Reads a little of ledger, registry, traffic and latencies, and looks whether whoever gets reports
 /// could take one.
 pub(crate) async fn check(parts: &Parts, now: DateTime<Utc>) -> Result<Outcome, Failure> {
-    let Parts { deps, sources, settings, late, .. } = parts;
+    let Parts { deps, settings, late, .. } = parts;
     let subject = &settings.subject;
     let mut reached: Vec<String> =
         ["ledger", "registry", "source", "latency_source"].map(str::to_owned).to_vec();
     let asked = async {
         deps.journal.probe().await?;
         deps.registry.versions(&subject.model).await?;
+        deps.source.probe(now).await?;
         if let Ok(last_hour) = Window::new(now - TimeDelta::hours(1), now) {
-            let one = TrafficLimit { rows: 1, bytes: u64::MAX };
-            sources.traffic.labelled(&last_hour, now, one).await?;
             deps.latency.latency(&any_latencies(subject, last_hour)).await?;
         }
         Ok::<(), PlatformError>(())

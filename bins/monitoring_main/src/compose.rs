@@ -14,12 +14,12 @@ use mloop_orchestrators::{
 use mloop_platform::{Ledger, PlatformDeps, Sources};
 use mloop_reporter::ReporterDeps;
 
-use crate::args::MonitoringArgs;
+use crate::args::{Command, MonitoringArgs, ReferenceCommand};
 use crate::check::check;
 use crate::dry_run::ReadOnly;
 use crate::kinds::Kinds;
 use crate::late::Late;
-use crate::wait;
+use crate::{reference, wait};
 
 /// Judges the window of the arguments.
 pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome, Failure> {
@@ -29,6 +29,9 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
     let mut parts = Parts::build(&document, &platform)?;
     if common.check {
         return check(&parts, platform.clock.now()).await;
+    }
+    if let Some(Command::Reference(ReferenceCommand::Build(build))) = &args.command {
+        return reference::build(parts, &build.request(common.as_of)?, common.dry_run).await;
     }
     if common.dry_run {
         parts.make_read_only();
@@ -53,7 +56,6 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
 pub(crate) struct Parts {
     pub(crate) deps: MonitoringDeps,
     pub(crate) settings: Settings,
-    pub(crate) sources: Sources,
     settle: Duration,
     pub(crate) late: Late,
 }
@@ -78,11 +80,11 @@ impl Parts {
             let deps = ReporterDeps { platform: platform.clone(), notifiers, outbox };
             let reporters =
                 problems.build_all("reporters", &config.reporters, &kinds.reporters, &deps);
-            let sources = sources?;
+            let Sources { profiles: source, .. } = sources?;
             let deps = MonitoringDeps {
                 journal: ledger.journal,
                 profiles: ledger.profiles,
-                source: Arc::clone(&sources.profiles),
+                source,
                 latency: latency?,
                 registry: registry?,
                 monitors,
@@ -91,7 +93,7 @@ impl Parts {
             };
             let settings = settings(&config, document);
             let settle = Duration::from_secs(config.settle_secs);
-            Some(Self { deps, settings, sources, settle, late })
+            Some(Self { deps, settings, settle, late })
         });
         problems.finish_with(parts)
     }

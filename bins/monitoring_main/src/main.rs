@@ -6,6 +6,7 @@ mod compose;
 mod dry_run;
 mod kinds;
 mod late;
+mod reference;
 mod wait;
 
 fn main() -> std::process::ExitCode {

@@ -13,6 +13,8 @@ pub struct Evidence {
     pub reference: Profile,
     /// The window under examination.
     pub current: Profile,
+    /// The earlier window whose labels have had their time to arrive; none: those of the window itself.
+    pub earlier: Option<Profile>,
     /// Latencies of the window, from wherever they are measured.
     pub latency: LatencyHistogram,
     /// How sure each check must be for false alarms to stay within their budget; none: nobody set one.
@@ -20,6 +22,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// The window in which labels are looked at.
+    #[must_use]
+    pub fn labelled(&self) -> &Profile {
+        self.earlier.as_ref().unwrap_or(&self.current)
+    }
+
     /// The confidence of a monitor's intervals: its `own`, or what the budget asks for where that is more.
     #[must_use]
     pub fn confidence(&self, own: f64) -> f64 {

@@ -39,6 +39,9 @@ pub struct Finding {
     pub n: u64,
     /// The outcome.
     pub status: Status,
+    /// What carries the change, for people: the bins, values or groups that moved most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl Finding {
@@ -67,6 +70,8 @@ impl Finding {
             self.interval.map_or(String::new(), |[lo, hi]| format!(" [{lo:.3}, {hi:.3}]"));
         let bound = self.threshold.map_or(String::new(), |bound| format!(", bound {bound:.3}"));
         let value = number(self.value);
-        format!("{}: {} {value}{interval}{bound}, n {}", self.subject(), self.method, self.n)
+        let detail = self.detail.as_ref().map_or(String::new(), |detail| format!("; {detail}"));
+        let (subject, method, n) = (self.subject(), &self.method, self.n);
+        format!("{subject}: {method} {value}{interval}{bound}, n {n}{detail}")
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::counts::{
-    CALIBRATION_BINS, CalibrationBin, CategoricalCounts, Confusion, GroupCounts, NumericCounts,
+    CategoricalCounts, GroupCounts, LossSums, NumericCounts, OutcomeCounts, VectorCounts,
 };
 use crate::digest::Sha256Digest;
 use crate::ids::Subject;
@@ -43,19 +43,20 @@ pub struct Profile {
     pub rows: u64,
     /// Records that could not be read and are counted nowhere else.
     pub quarantined: u64,
+    /// Further records of a row that was counted, by its id.
+    pub duplicates: u64,
     /// Rows of the window answered by another version that is known to have served in it.
-    #[serde(default, skip_serializing_if = "is_zero")]
     pub other_version: u64,
     /// Rows of the window answered by a version that is not known to have served in it.
     pub mixed: u64,
     /// Counts by column.
     pub columns: BTreeMap<String, ColumnCounts>,
-    /// Prediction against label, all rows.
-    pub overall: Confusion,
-    /// Labelled rows by confidence.
-    pub calibration: Vec<CalibrationBin>,
-    /// Prediction against label, by attribute and its value.
-    pub groups: BTreeMap<String, GroupCounts>,
+    /// Outcomes of all rows.
+    pub overall: OutcomeCounts,
+    /// Losses of the labelled rows whose probabilities are known.
+    pub losses: LossSums,
+    /// Outcomes by group, in the order of the schema's groups.
+    pub groups: Vec<GroupCounts>,
     /// Time the server needed for each request.
     pub latency: LatencyHistogram,
 }
@@ -68,6 +69,8 @@ pub enum ColumnCounts {
     Numeric(NumericCounts),
     /// Of a categorical column.
     Categorical(CategoricalCounts),
+    /// Of a column of vectors.
+    Vector(VectorCounts),
 }
 
 impl ColumnCounts {
@@ -79,6 +82,7 @@ impl ColumnCounts {
             ColumnKind::Categorical(schema) => {
                 Self::Categorical(CategoricalCounts::new(schema.categories.len()))
             }
+            ColumnKind::Vector(schema) => Self::Vector(VectorCounts::new(schema)),
         }
     }
 
@@ -88,6 +92,7 @@ impl ColumnCounts {
         match self {
             Self::Numeric(counts) => counts.rows(),
             Self::Categorical(counts) => counts.rows(),
+            Self::Vector(counts) => counts.rows + counts.missing + counts.unfit,
         }
     }
 
@@ -97,6 +102,7 @@ impl ColumnCounts {
         match self {
             Self::Numeric(counts) => counts.missing,
             Self::Categorical(counts) => counts.missing,
+            Self::Vector(counts) => counts.missing,
         }
     }
 }
@@ -123,9 +129,7 @@ impl Profile {
     /// An empty profile under a schema.
     #[must_use]
     pub fn new(schema: &ProfileSchema, key: ProfileKey, window: Window) -> Self {
-        let confusion = Confusion::new(schema.classes.len());
         let columns = schema.columns.iter();
-        let attributes = schema.groups.iter();
         Self {
             format: PROFILE_FORMAT,
             schema: schema.digest(),
@@ -133,12 +137,13 @@ impl Profile {
             window,
             rows: 0,
             quarantined: 0,
+            duplicates: 0,
             other_version: 0,
             mixed: 0,
             columns: columns.map(|c| (c.name.clone(), ColumnCounts::new(&c.kind))).collect(),
-            overall: confusion,
-            calibration: vec![CalibrationBin::default(); CALIBRATION_BINS],
-            groups: attributes.map(|g| (g.attribute.clone(), GroupCounts::new())).collect(),
+            overall: OutcomeCounts::new(schema.outcomes()),
+            losses: LossSums::default(),
+            groups: vec![GroupCounts::default(); schema.groups.len()],
             latency: LatencyHistogram::new(schema.latency_objective_micros),
         }
     }
@@ -167,6 +172,7 @@ impl Profile {
         self.window = self.window.union(&other.window);
         self.rows += other.rows;
         self.quarantined += other.quarantined;
+        self.duplicates += other.duplicates;
         self.other_version += other.other_version;
         self.mixed += other.mixed;
         for (name, counts) in &other.columns {
@@ -177,35 +183,18 @@ impl Profile {
                 (Some(ColumnCounts::Categorical(mine)), ColumnCounts::Categorical(more)) => {
                     mine.merge(more);
                 }
+                (Some(ColumnCounts::Vector(mine)), ColumnCounts::Vector(more)) => mine.merge(more),
                 // Equal schemas have equal columns; a profile that lies about its schema adds nothing.
                 _ => {}
             }
         }
         self.overall.merge(&other.overall);
-        for (bin, more) in self.calibration.iter_mut().zip(&other.calibration) {
-            bin.merge(more);
-        }
-        for (attribute, groups) in &other.groups {
-            merge_groups(self.groups.entry(attribute.clone()).or_default(), groups);
+        self.losses.merge(&other.losses);
+        for (groups, more) in self.groups.iter_mut().zip(&other.groups) {
+            groups.merge(more);
         }
         self.latency.merge(&other.latency);
         Ok(())
-    }
-}
-
-/// A count that came with a later release stays out of profiles that have none of it, so that their
-/// digests are the same in all releases.
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-/// Adds the counts of groups, value by value.
-pub fn merge_groups(into: &mut GroupCounts, more: &GroupCounts) {
-    for (value, confusion) in more {
-        match into.get_mut(value) {
-            Some(mine) => mine.merge(confusion),
-            None => drop(into.insert(value.clone(), confusion.clone())),
-        }
     }
 }
 
@@ -240,6 +229,7 @@ mod tests {
             format: PROFILE_FORMAT,
             model: ModelName::new("m").expect("a name"),
             classes: vec!["a".to_owned(), "b".to_owned()],
+            positive: None,
             columns: vec![ColumnSchema {
                 name: "x".to_owned(),
                 kind: ColumnKind::Numeric(NumericSchema { edges, step: 0.5 }),
@@ -284,21 +274,6 @@ mod tests {
         let text = serde_json::to_string(&sum([0, 1, 2])).expect("json");
         let back: Profile = serde_json::from_str(&text).expect("json");
         assert_eq!((back.rows, back.digest()), (3, sum([0, 1, 2]).digest()));
-    }
-
-    #[test]
-    fn rows_of_other_versions_are_counted_apart_and_old_profiles_keep_their_digest() {
-        let (_, mut profile) = empty(vec![0.0, 1.0]);
-        let mut old = serde_json::to_value(&profile).expect("json");
-        assert!(old.get("other_version").is_none(), "as in releases that did not count it");
-        old["mixed"] = 3.into();
-        let mut more: Profile = serde_json::from_value(old.clone()).expect("readable");
-        assert_eq!(more.digest(), Sha256Digest::of_json(&old).expect("json"));
-        more.other_version = 5;
-        profile.merge(&more).expect("one schema");
-        profile.merge(&more).expect("one schema");
-        assert_eq!((profile.other_version, profile.mixed), (10, 6));
-        assert_ne!(profile.digest(), Profile { other_version: 9, ..profile.clone() }.digest());
     }
 
     #[test]

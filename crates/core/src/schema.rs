@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counts::OutcomeLayout;
 use crate::digest::Sha256Digest;
 use crate::ids::ModelName;
 
 /// Version of the format of schemas and profiles; another number is refused, never guessed at.
-pub const PROFILE_FORMAT: u32 = 1;
+pub const PROFILE_FORMAT: u32 = 2;
 
 /// Name under which ungrouped rows of a capped group attribute are counted.
 pub const OTHER_GROUP: &str = "(other)";
@@ -25,11 +26,16 @@ pub struct ProfileSchema {
     pub format: u32,
     /// The model whose traffic this describes.
     pub model: ModelName,
-    /// Classes of the prediction and of the label, in the model's order; at least two.
+    /// Classes of the prediction and of the label, in the model's order, at least two; none where
+    /// predictions are numbers (the column [`PREDICTION_COLUMN`] is numeric then), and where nothing is
+    /// predicted.
     pub classes: Vec<String>,
+    /// The one of two classes whose probability is the score, such as `approved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positive: Option<String>,
     /// Columns, sorted by name; never two of one name.
     pub columns: Vec<ColumnSchema>,
-    /// Group attributes with the values seen on the reference, sorted by attribute.
+    /// Group attributes and intersections of them, with the values seen on the reference; sorted.
     pub groups: Vec<GroupSchema>,
     /// Bound of the latency objective in microseconds; requests at or below it are counted exactly.
     pub latency_objective_micros: Option<u64>,
@@ -39,7 +45,8 @@ pub struct ProfileSchema {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnSchema {
-    /// Name of the feature, or [`PREDICTION_COLUMN`] or [`CONFIDENCE_COLUMN`].
+    /// Name of the feature, or [`PREDICTION_COLUMN`], [`CONFIDENCE_COLUMN`], [`SCORE_COLUMN`] or
+    /// [`EMBEDDING_COLUMN`].
     pub name: String,
     /// How it is counted.
     pub kind: ColumnKind,
@@ -48,8 +55,14 @@ pub struct ColumnSchema {
 /// The predicted class, a categorical column that every profile of a classifier has.
 pub const PREDICTION_COLUMN: &str = "prediction";
 
-/// The probability of the predicted class, a numeric column.
+/// The probability of the predicted class where no class is the positive one: a numeric column.
 pub const CONFIDENCE_COLUMN: &str = "confidence";
+
+/// The score where there is a positive class, its probability: a numeric column.
+pub const SCORE_COLUMN: &str = "score";
+
+/// The activations that a classifier of images answers with: a column of vectors.
+pub const EMBEDDING_COLUMN: &str = "embedding";
 
 /// How a column is counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,6 +72,8 @@ pub enum ColumnKind {
     Numeric(NumericSchema),
     /// Texts out of a frozen list.
     Categorical(CategoricalSchema),
+    /// Vectors of one dimension, such as embeddings.
+    Vector(VectorSchema),
 }
 
 /// Bins and resolution of a numeric column.
@@ -81,15 +96,61 @@ pub struct CategoricalSchema {
     pub categories: Vec<String>,
 }
 
-/// A group attribute carried by the request, such as the site of the camera.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How vectors are counted: by the sums of random Fourier features, whose means are as far apart as the
+/// vectors' distributions are, and by a histogram of each component.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorSchema {
+    /// Numbers of a vector, 1 to [`MAX_DIMENSION`].
+    pub dimension: usize,
+    /// Pairs of features, a cosine and a sine each, 1 to [`MAX_PAIRS`].
+    pub pairs: usize,
+    /// Width of the Gaussian kernel that the features stand for, above 0: about the median distance of
+    /// two vectors of the reference.
+    pub bandwidth: f64,
+    /// What the features are drawn with.
+    pub seed: u64,
+    /// Of each component, ascending finite edges of its bins, of which the outer two are open.
+    pub components: Vec<Vec<f64>>,
+}
+
+/// Longest vector that is counted.
+pub const MAX_DIMENSION: usize = 4096;
+
+/// Most pairs of random features: the products of 128 features are 8,256 sums.
+pub const MAX_PAIRS: usize = 64;
+
+/// A group attribute carried by the request, such as the site of the camera; or several, whose values
+/// together make groups.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupSchema {
-    /// Name of the attribute.
-    pub attribute: String,
-    /// Values seen on the reference, sorted; others count under [`OTHER_GROUP`], absent ones under
-    /// [`MISSING_GROUP`].
-    pub values: Vec<String>,
+    /// Names of the attributes, sorted.
+    pub attributes: Vec<String>,
+    /// Values seen on the reference, sorted, each with one of every attribute; rows with others count
+    /// as other, those that lack one of the attributes as missing.
+    pub values: Vec<Vec<String>>,
+}
+
+impl GroupSchema {
+    /// Groups by one attribute.
+    #[must_use]
+    pub fn of(attribute: &str, values: &[&str]) -> Self {
+        let values = values.iter().map(|value| vec![(*value).to_owned()]).collect();
+        Self { attributes: vec![attribute.to_owned()], values }
+    }
+
+    /// For people: `sex`, or `race & sex`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.attributes.join(" & ")
+    }
+
+    /// A group for people: `F`, or `Black & F`.
+    #[must_use]
+    pub fn value(&self, index: usize) -> String {
+        self.values.get(index).map_or_else(|| OTHER_GROUP.to_owned(), |values| values.join(" & "))
+    }
 }
 
 /// A schema that no profile can be counted under.
@@ -108,6 +169,22 @@ impl ProfileSchema {
     #[must_use]
     pub fn digest(&self) -> Sha256Digest {
         Sha256Digest::of_json(self).expect("a schema has only string keys and finite numbers")
+    }
+
+    /// What its outcomes look like.
+    #[must_use]
+    pub fn outcomes(&self) -> OutcomeLayout {
+        let positive = self.positive.as_deref().and_then(|class| self.class_index(class));
+        OutcomeLayout { classes: self.classes.len(), positive }
+    }
+
+    /// The column of numbers that are predicted, where they are numbers.
+    #[must_use]
+    pub fn predicted_numbers(&self) -> Option<&NumericSchema> {
+        match &self.column(PREDICTION_COLUMN)?.kind {
+            ColumnKind::Numeric(numeric) => Some(numeric),
+            ColumnKind::Categorical(_) | ColumnKind::Vector(_) => None,
+        }
     }
 
     /// The column of that name.
@@ -133,21 +210,81 @@ impl ProfileSchema {
             let problem = format!("{} is not {PROFILE_FORMAT}, the only known one", self.format);
             return fail("format", problem);
         }
-        if self.classes.len() < 2 || !all_distinct(&self.classes) {
-            return fail("classes", "at least two, all different, are needed".to_owned());
+        if self.classes.len() == 1 || !all_distinct(&self.classes) {
+            return fail("classes", "at least two, all different, are needed, or none".to_owned());
+        }
+        if let Some(positive) = &self.positive
+            && (self.classes.len() != 2 || !self.classes.contains(positive))
+        {
+            return fail("positive", format!("`{positive}` must be one of two classes"));
         }
         if !self.columns.windows(2).all(|pair| pair[0].name < pair[1].name) {
             return fail("columns", "they must be sorted by name, without repeats".to_owned());
         }
         for column in &self.columns {
-            if let Some(problem) = column.kind.problem() {
+            let problem = column.kind.problem().or_else(|| self.prediction_problem(column));
+            if let Some(problem) = problem {
                 return fail(&format!("columns.{}", column.name), problem);
             }
         }
-        match self.groups.iter().find(|group| !all_distinct(&group.values)) {
-            Some(group) => fail(&format!("groups.{}", group.attribute), "repeats".to_owned()),
-            None => Ok(()),
+        if !self.groups.windows(2).all(|pair| pair[0].attributes < pair[1].attributes) {
+            return fail("groups", "they must be sorted by attributes, without repeats".to_owned());
         }
+        for group in &self.groups {
+            if let Some(problem) = group.problem() {
+                return fail(&format!("groups.{}", group.name()), problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// Classes are what the column of predictions holds, where there are any.
+    fn prediction_problem(&self, column: &ColumnSchema) -> Option<String> {
+        let fits = match &column.kind {
+            _ if column.name != PREDICTION_COLUMN => true,
+            ColumnKind::Categorical(known) => known.categories == self.classes,
+            ColumnKind::Numeric(_) => self.classes.is_empty(),
+            ColumnKind::Vector(_) => false,
+        };
+        let problem = "its categories must be the classes, or it must be numeric and there be none";
+        (!fits).then(|| problem.to_owned())
+    }
+}
+
+impl GroupSchema {
+    fn problem(&self) -> Option<String> {
+        let ascending = self.values.windows(2).all(|pair| pair[0] < pair[1]);
+        let attributes = self.attributes.windows(2).all(|pair| pair[0] < pair[1]);
+        let width = self.attributes.len();
+        let fits = width > 0 && self.values.iter().all(|values| values.len() == width);
+        (!(ascending && attributes && fits)).then(|| {
+            "attributes and values must be sorted, without repeats, each value with one of every attribute"
+                .to_owned()
+        })
+    }
+}
+
+impl VectorSchema {
+    /// Number of random features.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        2 * self.pairs
+    }
+
+    fn problem(&self) -> Option<String> {
+        let ascending = |edges: &Vec<f64>| {
+            edges.windows(2).all(|pair| pair[0] < pair[1])
+                && edges.iter().all(|edge| edge.is_finite())
+        };
+        if !(1..=MAX_DIMENSION).contains(&self.dimension) || !(1..=MAX_PAIRS).contains(&self.pairs)
+        {
+            return Some(format!("dimension must be 1 to {MAX_DIMENSION}, pairs 1 to {MAX_PAIRS}"));
+        }
+        if !(self.bandwidth > 0.0 && self.bandwidth.is_finite()) {
+            return Some("bandwidth must be a finite number above 0".to_owned());
+        }
+        let fits = self.components.len() == self.dimension && self.components.iter().all(ascending);
+        (!fits).then(|| "each component needs ascending finite edges".to_owned())
     }
 }
 
@@ -159,6 +296,7 @@ impl ColumnKind {
                 Some("a category stands twice".to_owned())
             }
             Self::Categorical(_) => None,
+            Self::Vector(vector) => vector.problem(),
         }
     }
 }
@@ -196,6 +334,7 @@ mod tests {
             format: PROFILE_FORMAT,
             model: ModelName::new("m").expect("a name"),
             classes: vec!["a".to_owned(), "b".to_owned()],
+            positive: None,
             columns: vec![ColumnSchema {
                 name: "x".to_owned(),
                 kind: ColumnKind::Numeric(NumericSchema { edges, step }),
@@ -216,6 +355,56 @@ mod tests {
         ] {
             let error = schema(edges, step).validate().expect_err("invalid");
             assert!(error.to_string().contains("columns.x"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_its_place() {
+        let known = |categories: &[&str]| {
+            let categories = categories.iter().map(|one| (*one).to_owned()).collect();
+            ColumnKind::Categorical(CategoricalSchema { categories })
+        };
+        let number = || ColumnKind::Numeric(NumericSchema { edges: vec![0.0, 1.0], step: 1.0 });
+        let vector = |dimension, bandwidth| {
+            let components = vec![vec![0.0, 1.0]; 2];
+            ColumnKind::Vector(VectorSchema { dimension, pairs: 4, bandwidth, seed: 1, components })
+        };
+        let prediction = |kind| {
+            let column = ColumnSchema { name: PREDICTION_COLUMN.to_owned(), kind };
+            ProfileSchema { columns: vec![column], ..schema(vec![0.0, 1.0], 1.0) }
+        };
+        let of_groups = |groups| ProfileSchema { groups, ..schema(vec![0.0, 1.0], 1.0) };
+        let numbers = |schema: ProfileSchema| ProfileSchema { classes: vec![], ..schema };
+        let positive = |positive: &str| ProfileSchema {
+            positive: Some(positive.to_owned()),
+            ..schema(vec![0.0, 1.0], 1.0)
+        };
+        let both = GroupSchema {
+            attributes: vec!["race".to_owned(), "sex".to_owned()],
+            values: vec![vec!["x".to_owned(), "f".to_owned()]],
+        };
+        let uneven = GroupSchema { values: vec![vec!["x".to_owned()]], ..both.clone() };
+        let table = [
+            (prediction(known(&["a", "b"])), None),
+            (prediction(known(&["b", "a"])), Some("columns.prediction")),
+            (prediction(number()), Some("columns.prediction")),
+            (numbers(prediction(number())), None),
+            (numbers(prediction(vector(2, 1.0))), Some("columns.prediction")),
+            (positive("b"), None),
+            (positive("c"), Some("positive")),
+            (of_groups(vec![both.clone(), GroupSchema::of("sex", &["f", "m"])]), None),
+            (of_groups(vec![GroupSchema::of("sex", &["m", "f"])]), Some("groups.sex")),
+            (of_groups(vec![GroupSchema::of("sex", &[]), both]), Some("groups")),
+            (of_groups(vec![uneven]), Some("groups.race & sex")),
+        ];
+        for (schema, place) in table {
+            let found = schema.validate().err().map(|error| error.place);
+            assert_eq!(found.as_deref(), place, "{schema:?}");
+        }
+        for (kind, sound) in
+            [(vector(2, 1.0), true), (vector(3, 1.0), false), (vector(2, 0.0), false)]
+        {
+            assert_eq!(kind.problem().is_none(), sound, "{kind:?}");
         }
     }
 

@@ -41,6 +41,9 @@ pub mod tags {
     pub const JOB_ID: &str = "mloop.job_id";
     /// The gate's verdict: `blessed`, `rejected` or `inconclusive`.
     pub const VERDICT: &str = "mloop.verdict";
+    /// `true` for a version that holds the reference of a model that was not trained here, and nothing
+    /// else.
+    pub const REFERENCE_ONLY: &str = "mloop.reference_only";
     /// Digest of the inputs of the training; what makes registration idempotent.
     pub const KEY: &str = "mloop.key";
 }

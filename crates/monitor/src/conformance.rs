@@ -77,6 +77,7 @@ pub fn unchanged(
         .map(|column| match &column.kind {
             ColumnKind::Numeric(numeric) => numeric.bins() as u64 * rows_a_bin,
             ColumnKind::Categorical(known) => known.categories.len() as u64 * rows_a_bin,
+            ColumnKind::Vector(_) => 0,
         })
         .max()
         .unwrap_or(rows_a_bin);
@@ -84,16 +85,17 @@ pub fn unchanged(
         match counts {
             ColumnCounts::Numeric(numeric) => numeric.bins.fill(rows_a_bin),
             ColumnCounts::Categorical(known) => known.categories.fill(rows_a_bin),
+            ColumnCounts::Vector(_) => {}
         }
     }
     for truth in 0..schema.classes.len() {
         for _ in 0..rows_a_bin {
-            profile.overall.observe(truth, Some(truth));
+            profile.overall.observe(schema.outcomes(), truth, Some(truth), None);
         }
     }
-    for group in &schema.groups {
-        let counts = profile.groups.entry(group.attribute.clone()).or_default();
-        counts.extend(group.values.iter().map(|value| (value.clone(), profile.overall.clone())));
+    for (group, counts) in schema.groups.iter().zip(&mut profile.groups) {
+        let all = (0..group.values.len()).map(|index| (index, profile.overall.clone()));
+        counts.values.extend(all);
     }
     (0..profile.rows).for_each(|row| profile.latency.observe(1000 + row % 100));
     Evidence {
@@ -101,6 +103,7 @@ pub fn unchanged(
         reference: profile.clone(),
         latency: profile.latency.clone(),
         current: profile,
+        earlier: None,
         confidence: None,
     }
 }
@@ -124,6 +127,7 @@ mod tests {
             format: PROFILE_FORMAT,
             model: model.clone(),
             classes: vec!["a".to_owned(), "b".to_owned()],
+            positive: None,
             columns: vec![ColumnSchema {
                 name: "x".to_owned(),
                 kind: ColumnKind::Numeric(NumericSchema { edges: vec![0.0, 1.0, 2.0], step: 0.5 }),
@@ -175,6 +179,7 @@ mod tests {
                 threshold: None,
                 n,
                 status: if n == 0 { Status::InsufficientData } else { Status::Ok },
+                detail: None,
             }]);
             (self.fault)(&mut found, n, self.looks.fetch_add(1, Ordering::Relaxed));
             found

@@ -1,11 +1,12 @@
 //! Are the data whole? What is broken must not be taken for drift, nor be learnt from.
 
 use async_trait::async_trait;
+use mloop_core::counts::NumericCounts;
 use mloop_core::profile::ColumnCounts;
 use mloop_core::{Evidence, Finding, Profile, Status};
 use mloop_monitor::{BuildError, Monitor, MonitorError, Spec};
 use mloop_stats::Estimate;
-use mloop_stats::interval::{newcombe, wilson};
+use mloop_stats::interval::{Interval, newcombe, wilson};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,6 +23,9 @@ pub struct DataQualityConfig {
     /// Rows of a version that is not known to have served in the window.
     #[serde(default = "max_mixed")]
     max_mixed_share: f64,
+    /// Further records of a row that was counted, by its id.
+    #[serde(default = "max_duplicates")]
+    max_duplicate_share: f64,
     /// Missing values of a column, above the share on the reference.
     #[serde(default = "max_missing")]
     max_missing_increase: f64,
@@ -31,6 +35,19 @@ pub struct DataQualityConfig {
     /// Values of a categorical column that the reference does not know, above its share there.
     #[serde(default = "max_unseen")]
     max_unseen_increase: f64,
+    /// Finite values of a numeric column beyond the reference's range, above their share there. Not
+    /// checked when left out: values beyond are also what drift looks like.
+    #[serde(default)]
+    max_out_of_range_increase: Option<f64>,
+    /// Whether a column whose values are all one is broken where the reference has several.
+    #[serde(default = "yes")]
+    constant_is_broken: bool,
+    /// Fewest rows of a sound window; fewer are traffic that got lost. Not checked when left out.
+    #[serde(default)]
+    least_rows: Option<u64>,
+    /// Most rows of a sound window. Not checked when left out.
+    #[serde(default)]
+    most_rows: Option<u64>,
     /// Rows below which a window is not judged.
     #[serde(default = "min_rows")]
     min_rows: u64,
@@ -61,6 +78,18 @@ fn max_unseen() -> f64 {
     0.05
 }
 
+fn max_duplicates() -> f64 {
+    // A client that tries again is no damage.
+    0.1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Rows below which a column may hold one value by chance.
+const CONSTANT_ROWS: u64 = 100;
+
 fn min_rows() -> u64 {
     1
 }
@@ -73,11 +102,19 @@ impl Spec<Box<dyn Monitor>> for DataQualityConfig {
         for (key, share) in [
             ("max_quarantined_share", self.max_quarantined_share),
             ("max_mixed_share", self.max_mixed_share),
+            ("max_duplicate_share", self.max_duplicate_share),
+            ("max_out_of_range_increase", self.max_out_of_range_increase.unwrap_or(0.0)),
             ("max_missing_increase", self.max_missing_increase),
             ("max_non_finite_increase", self.max_non_finite_increase),
             ("max_unseen_increase", self.max_unseen_increase),
         ] {
             within(key, share, 0.0, 1.0)?;
+        }
+        if let (Some(least), Some(most)) = (self.least_rows, self.most_rows)
+            && least > most
+        {
+            let problem = format!("{most} is less than `least_rows` ({least})");
+            return Err(BuildError::invalid("most_rows", problem));
         }
         Ok(Box::new(DataQualityMonitor { name, settings: self }))
     }
@@ -115,7 +152,17 @@ impl DataQualityMonitor {
                 settings.max_quarantined_share,
             ),
             self.share("mixed", window.mixed, read, settings.max_mixed_share),
+            self.share(
+                "duplicates",
+                window.duplicates,
+                read + window.duplicates,
+                settings.max_duplicate_share,
+            ),
         ];
+        let least = settings.least_rows.map(|least| Bound::AtLeast(least as f64));
+        let most = settings.most_rows.map(|most| Bound::AtMost(most as f64));
+        findings
+            .extend(least.into_iter().chain(most).map(|bound| self.row_count(window.rows, bound)));
         for column in &evidence.schema.columns {
             self.column(&mut findings, evidence, &column.name);
         }
@@ -132,6 +179,37 @@ impl DataQualityMonitor {
             }
             _ => about.unknown(bound, trials),
         }
+    }
+
+    /// Rows are counted and not sampled: their number is what it is.
+    fn row_count(&self, rows: u64, bound: Bound) -> Finding {
+        let (value, about) = (
+            rows as f64,
+            About { monitor: &self.name, check: "row_count", method: "count", ..About::default() },
+        );
+        let interval = Interval { lower: value, upper: value };
+        broken(about.judged(Estimate { value, interval }, bound, rows))
+    }
+
+    /// Whether a column that had several values has one.
+    fn constant(&self, column: &str, reference: &ColumnCounts, current: &ColumnCounts) -> Finding {
+        let about = About {
+            monitor: &self.name,
+            check: "constant",
+            column: Some(column),
+            group: None,
+            method: "share",
+        };
+        let (is_constant, bound) = (is_constant(current), Bound::Told);
+        let n = current.rows() - current.missing();
+        let status = if n < CONSTANT_ROWS {
+            Status::InsufficientData
+        } else if is_constant && !is_constant_before(reference) {
+            Status::Broken
+        } else {
+            Status::Ok
+        };
+        about.finding(Some(f64::from(u8::from(is_constant))), None, bound, n, status)
     }
 
     fn column(&self, findings: &mut Vec<Finding>, evidence: &Evidence, column: &str) {
@@ -179,11 +257,26 @@ impl DataQualityMonitor {
                     now.non_finite,
                     settings.max_non_finite_increase,
                 );
+                if let Some(limit) = settings.max_out_of_range_increase {
+                    let beyond = |counts: &NumericCounts| counts.below + counts.above;
+                    increase("out_of_range", beyond(before), beyond(now), limit);
+                }
             }
             (ColumnCounts::Categorical(before), ColumnCounts::Categorical(now)) => {
                 increase("unseen", before.unseen, now.unseen, settings.max_unseen_increase);
+                let named = now.named.most_frequent();
+                if let (Some((value, rows)), Some(unseen)) = (named, findings.last_mut()) {
+                    let sample = if now.named.is_sample() { ", of a sample of them" } else { "" };
+                    unseen.detail = Some(format!("most often `{value}`, {rows} times{sample}"));
+                }
+            }
+            (ColumnCounts::Vector(before), ColumnCounts::Vector(now)) => {
+                increase("unfit", before.unfit, now.unfit, settings.max_non_finite_increase);
             }
             _ => {}
+        }
+        if settings.constant_is_broken && !matches!(current, ColumnCounts::Vector(_)) {
+            findings.push(self.constant(column, &reference, &current));
         }
     }
 
@@ -205,6 +298,19 @@ impl DataQualityMonitor {
     }
 }
 
+fn is_constant(counts: &ColumnCounts) -> bool {
+    match counts {
+        ColumnCounts::Numeric(counts) => counts.is_constant(),
+        ColumnCounts::Categorical(counts) => counts.is_constant(),
+        ColumnCounts::Vector(_) => false,
+    }
+}
+
+/// A column without two values tells nothing of whether it may have several.
+fn is_constant_before(counts: &ColumnCounts) -> bool {
+    is_constant(counts) || counts.rows() - counts.missing() < 2
+}
+
 /// Damage is told apart from drift.
 fn broken(finding: Finding) -> Finding {
     let status = if finding.status == Status::Drifted { Status::Broken } else { finding.status };
@@ -214,6 +320,7 @@ fn broken(finding: Finding) -> Finding {
 #[cfg(test)]
 mod tests {
     use mloop_core::MonitoringOutcome;
+    use mloop_core::counts::Category;
     use mloop_monitor::conformance::check_monitor;
     use serde_json::json;
 
@@ -288,6 +395,61 @@ mod tests {
             }
             assert_eq!(find(&window, "missing").await.status, expected, "{before} {now}");
         }
+    }
+
+    #[tokio::test]
+    async fn copies_rows_out_of_number_and_constant_columns_are_told() {
+        for (duplicates, expected) in [(0, Status::Ok), (600, Status::Ok), (900, Status::Broken)] {
+            let mut window = evidence();
+            window.current.duplicates = duplicates; // beside 6,000 rows
+            assert_eq!(find(&window, "duplicates").await.status, expected, "{duplicates}");
+        }
+        for (settings, expected) in [
+            (json!({"least_rows": 6_000}), Status::Ok),
+            (json!({"least_rows": 6_001}), Status::Broken),
+            (json!({"most_rows": 5_999}), Status::Broken),
+            (json!({"least_rows": 1, "most_rows": 9_000}), Status::Ok),
+        ] {
+            let found = monitor(settings.clone()).check(&evidence()).await.expect("findings");
+            let counts = found.iter().filter(|one| one.check == "row_count");
+            let worst = counts.map(|one| one.status).max();
+            assert_eq!(worst, Some(expected), "{settings}");
+        }
+        let mut window = evidence();
+        assert_eq!(find(&window, "constant").await.status, Status::Ok);
+        if let Some(ColumnCounts::Numeric(counts)) = window.current.columns.get_mut("brightness") {
+            counts.range = Some((7, 7));
+        }
+        assert_eq!(find(&window, "constant").await.status, Status::Broken);
+        window.reference.columns = window.current.columns.clone();
+        assert_eq!(find(&window, "constant").await.status, Status::Ok, "as it was before");
+    }
+
+    #[tokio::test]
+    async fn values_beyond_the_range_are_damage_only_where_that_is_said() {
+        let mut window = evidence();
+        if let Some(ColumnCounts::Numeric(counts)) = window.current.columns.get_mut("brightness") {
+            counts.above = 600; // beside 6,000
+        }
+        let is_broken = async |settings| {
+            let found = monitor(settings).check(&window).await.expect("findings");
+            found.iter().any(|one| one.check == "out_of_range" && one.status == Status::Broken)
+        };
+        assert!(!is_broken(json!({})).await);
+        assert!(!is_broken(json!({"max_out_of_range_increase": 0.1})).await);
+        assert!(is_broken(json!({"max_out_of_range_increase": 0.05})).await);
+    }
+
+    #[tokio::test]
+    async fn unseen_values_are_named() {
+        let mut window = evidence();
+        if let Some(ColumnCounts::Categorical(counts)) =
+            window.current.columns.get_mut("prediction")
+        {
+            counts.add(Category::Unseen("zebra"), 50);
+        }
+        let detail = find(&window, "unseen").await.detail;
+        assert_eq!(detail.as_deref(), Some("most often `zebra`, 50 times"));
     }
 
     #[tokio::test]

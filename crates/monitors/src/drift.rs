@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use mloop_core::counts::{CategoricalCounts, NumericCounts};
+use mloop_core::counts::{CategoricalCounts, FEATURE_STEP, NumericCounts, VectorCounts};
 use mloop_core::profile::ColumnCounts;
 use mloop_core::schema::{ColumnKind, ColumnSchema, PREDICTION_COLUMN};
 use mloop_core::{Evidence, Finding, Status};
 use mloop_monitor::{BuildError, Monitor, MonitorError, Spec};
-use mloop_stats::distance;
-use mloop_stats::ordered::{Measured, kolmogorov_smirnov_distance, normed_wasserstein};
+use mloop_stats::distance::{self, cramers_v};
+use mloop_stats::embedding::{FeatureSums, discrepancy};
+use mloop_stats::ordered::{
+    Measured, kolmogorov_smirnov_distance, normed_wasserstein, wasserstein_distance,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::finding::{About, Bound};
+use crate::moved;
 use crate::settings::{comparable, confidence, valid_confidence, within};
 
 /// Settings of kind `drift`.
@@ -23,7 +27,7 @@ pub struct DriftConfig {
     /// Columns to check; all of the schema, the prediction among them, when left out.
     #[serde(default)]
     columns: Option<Vec<String>>,
-    /// Distance of two distributions.
+    /// Distance of two distributions of a numeric column.
     #[serde(default = "method")]
     method: Method,
     /// Distance for categorical columns, the prediction among them; `method` when left out.
@@ -32,13 +36,17 @@ pub struct DriftConfig {
     /// Distance up to which a change is tolerated, in the unit of the method.
     #[serde(default = "tolerance")]
     tolerance: f64,
-    /// Tolerances of single columns, instead of `tolerance`.
+    /// Distance up to which a change of vectors is tolerated: their maximum mean discrepancy, 0 to √2.
+    #[serde(default = "tolerance")]
+    vector_tolerance: f64,
+    /// Tolerances of single columns, instead of `tolerance` and `vector_tolerance`.
     #[serde(default)]
     tolerances: BTreeMap<String, f64>,
     /// Bins that a numeric column is compared on, merged from the finer bins of its profile so
-    /// that each holds about the same share of the reference.
-    #[serde(default = "bins")]
-    bins: usize,
+    /// that each holds about the same share of the reference. When left out, 10 with fewer than 2,000
+    /// rows on either side, 20 with fewer than 20,000, else 30.
+    #[serde(default)]
+    bins: Option<usize>,
     /// Rows below which a window is not judged.
     #[serde(default = "min_rows")]
     min_rows: u64,
@@ -55,10 +63,6 @@ fn method() -> Method {
 /// and well above what chance does to one of a thousand.
 fn tolerance() -> f64 {
     0.1
-}
-
-fn bins() -> usize {
-    10
 }
 
 fn min_rows() -> u64 {
@@ -79,16 +83,20 @@ pub(crate) enum Method {
     TotalVariation,
     /// Largest change of the share of one bin, 0 to 1.
     LInfinity,
+    /// Two-sample χ² as an effect: Cramér's V, 0 to 1.
+    ChiSquare,
     /// Largest gap between the cumulative shares of a numeric column, 0 to 1; takes no notice of
     /// missing values, nor of the bins' number in the settings.
     KolmogorovSmirnov,
-    /// How far a numeric column moved, in standard deviations of the reference; takes no notice of
-    /// missing values, and counts what lies outside the reference's range at its border.
+    /// How far a numeric column moved, in its own unit; takes no notice of missing values, and counts
+    /// what lies outside the reference's range at its border.
+    Wasserstein,
+    /// The same in standard deviations of the reference.
     NormedWasserstein,
 }
 
 impl Method {
-    /// Its distance over bins in any order; none when it needs their order.
+    /// Its distance over bins in any order; none when it is no distance or needs their order.
     fn distance(self) -> Option<distance::Method> {
         match self {
             Self::Psi => Some(distance::Method::Psi),
@@ -96,13 +104,24 @@ impl Method {
             Self::Hellinger => Some(distance::Method::Hellinger),
             Self::TotalVariation => Some(distance::Method::TotalVariation),
             Self::LInfinity => Some(distance::Method::LInfinity),
-            Self::KolmogorovSmirnov | Self::NormedWasserstein => None,
+            Self::ChiSquare
+            | Self::KolmogorovSmirnov
+            | Self::Wasserstein
+            | Self::NormedWasserstein => None,
         }
+    }
+
+    fn needs_order(self) -> bool {
+        matches!(self, Self::KolmogorovSmirnov | Self::Wasserstein | Self::NormedWasserstein)
     }
 
     /// The largest tolerance that makes sense.
     fn largest_tolerance(self) -> f64 {
-        if matches!(self, Self::Psi | Self::NormedWasserstein) { 100.0 } else { 1.0 }
+        match self {
+            Self::Psi | Self::NormedWasserstein => 100.0,
+            Self::Wasserstein => f64::MAX,
+            _ => 1.0,
+        }
     }
 
     fn name(self) -> &'static str {
@@ -112,7 +131,9 @@ impl Method {
             Self::Hellinger => "hellinger",
             Self::TotalVariation => "total_variation",
             Self::LInfinity => "l_infinity",
+            Self::ChiSquare => "chi_square",
             Self::KolmogorovSmirnov => "kolmogorov_smirnov",
+            Self::Wasserstein => "wasserstein",
             Self::NormedWasserstein => "normed_wasserstein",
         }
     }
@@ -123,9 +144,9 @@ impl Spec<Box<dyn Monitor>> for DriftConfig {
 
     fn build(self, name: String, _deps: &()) -> Result<Box<dyn Monitor>, BuildError> {
         valid_confidence(self.confidence)?;
-        within("bins", self.bins as f64, 2.0, 60.0)?;
+        within("bins", self.bins.unwrap_or(10) as f64, 2.0, 120.0)?;
         let categorical = self.categorical_method.unwrap_or(self.method);
-        if categorical.distance().is_none() {
+        if categorical.needs_order() {
             let problem = format!(
                 "{} needs values that have an order; name another for categorical columns, such as \
                  jensen_shannon",
@@ -135,8 +156,9 @@ impl Spec<Box<dyn Monitor>> for DriftConfig {
         }
         let most = self.method.largest_tolerance().max(categorical.largest_tolerance());
         within("tolerance", self.tolerance, 0.0, most)?;
+        within("vector_tolerance", self.vector_tolerance, 0.0, std::f64::consts::SQRT_2)?;
         for (column, tolerance) in &self.tolerances {
-            within(&format!("tolerances.{column}"), *tolerance, 0.0, most)?;
+            within(&format!("tolerances.{column}"), *tolerance, 0.0, most.max(2.0))?;
         }
         Ok(Box::new(DriftMonitor { name, settings: self }))
     }
@@ -146,6 +168,12 @@ impl Spec<Box<dyn Monitor>> for DriftConfig {
 pub struct DriftMonitor {
     name: String,
     settings: DriftConfig,
+}
+
+/// A distance of two columns, and what carries it.
+struct Change {
+    measured: Measured,
+    detail: Option<String>,
 }
 
 #[async_trait]
@@ -184,9 +212,10 @@ impl DriftMonitor {
 
     fn column(&self, evidence: &Evidence, column: &ColumnSchema) -> Finding {
         let (settings, name) = (&self.settings, column.name.as_str());
-        let method = match column.kind {
-            ColumnKind::Numeric(_) => settings.method,
-            ColumnKind::Categorical(_) => settings.categorical_method.unwrap_or(settings.method),
+        let (method, tolerance) = match column.kind {
+            ColumnKind::Numeric(_) => (settings.method.name(), settings.tolerance),
+            ColumnKind::Categorical(_) => (self.categorical().name(), settings.tolerance),
+            ColumnKind::Vector(_) => ("mmd", settings.vector_tolerance),
         };
         let is_prediction = name == PREDICTION_COLUMN;
         let about = About {
@@ -194,67 +223,111 @@ impl DriftMonitor {
             check: if is_prediction { "prediction_drift" } else { "column_drift" },
             column: Some(name),
             group: None,
-            method: method.name(),
+            method,
         };
-        let tolerance = *settings.tolerances.get(name).unwrap_or(&settings.tolerance);
+        let tolerance = *settings.tolerances.get(name).unwrap_or(&tolerance);
         let (bound, n) = (Bound::AtMost(tolerance), evidence.current.rows);
         let counts = (evidence.reference.columns.get(name), evidence.current.columns.get(name));
-        let measured = match (&column.kind, counts) {
+        let change = match (&column.kind, counts) {
             (
                 ColumnKind::Numeric(schema),
                 (Some(ColumnCounts::Numeric(reference)), Some(ColumnCounts::Numeric(current))),
-            ) => self.numeric(method, &schema.edges, reference, current),
+            ) => self.numeric(&schema.edges, reference, current),
             (
-                ColumnKind::Categorical(_),
+                ColumnKind::Categorical(known),
                 (
                     Some(ColumnCounts::Categorical(reference)),
                     Some(ColumnCounts::Categorical(current)),
                 ),
-            ) => self.binned(method, &values(reference), &values(current)),
+            ) => {
+                let sides = (values(reference), values(current));
+                self.binned(self.categorical(), &sides.0, &sides.1).map(|measured| {
+                    let groups = is_prediction.then(|| moved::groups(evidence)).flatten();
+                    let values = moved::value(known, reference, current);
+                    Change { measured, detail: moved::joined(values, groups) }
+                })
+            }
+            (
+                ColumnKind::Vector(_),
+                (Some(ColumnCounts::Vector(reference)), Some(ColumnCounts::Vector(current))),
+            ) => self.vector(reference, current),
             _ => return about.finding(None, None, bound, n, Status::Broken),
         };
-        match measured {
-            Some(found) if n >= settings.min_rows => {
+        match change {
+            Some(Change { measured: found, detail }) if n >= settings.min_rows => {
                 let finding = about.judged(found.estimate, bound, n);
                 // A change that shows above all that chance can do is told, however few the rows.
                 let is_blind = finding.status == Status::Ok && found.resolution > tolerance;
                 let status = if is_blind { Status::InsufficientData } else { finding.status };
-                Finding { status, ..finding }
+                let detail = detail.filter(|_| status == Status::Drifted);
+                Finding { status, detail, ..finding }
             }
             _ => about.unknown(bound, n),
         }
     }
 
+    fn categorical(&self) -> Method {
+        self.settings.categorical_method.unwrap_or(self.settings.method)
+    }
+
     fn numeric(
         &self,
-        method: Method,
         edges: &[f64],
         reference: &NumericCounts,
         current: &NumericCounts,
-    ) -> Option<Measured> {
-        let confidence = self.settings.confidence;
-        match method {
+    ) -> Option<Change> {
+        let (method, confidence) = (self.settings.method, self.settings.confidence);
+        let bins = self.settings.bins.unwrap_or_else(|| bins_for(reference, current));
+        let borders = coarse_borders(&reference.bins, bins);
+        let measured = match method {
             Method::KolmogorovSmirnov => {
                 kolmogorov_smirnov_distance(&ordered(reference), &ordered(current), confidence)
+            }
+            Method::Wasserstein => {
+                wasserstein_distance(&inside(reference), &inside(current), edges, confidence)
             }
             Method::NormedWasserstein => {
                 normed_wasserstein(&inside(reference), &inside(current), edges, confidence)
             }
-            _ => {
-                let borders = coarse_borders(&reference.bins, self.settings.bins);
-                self.binned(method, &coarse(reference, &borders), &coarse(current, &borders))
-            }
-        }
+            _ => self.binned(method, &coarse(reference, &borders), &coarse(current, &borders)),
+        }?;
+        let detail =
+            moved::bin(edges, &borders, &coarse(reference, &borders), &coarse(current, &borders));
+        Some(Change { measured, detail })
     }
 
     /// `None` when either side has no rows.
     fn binned(&self, method: Method, reference: &[u64], current: &[u64]) -> Option<Measured> {
-        let (distance, confidence) = (method.distance()?, self.settings.confidence);
+        let confidence = self.settings.confidence;
+        let Some(distance) = method.distance() else {
+            return cramers_v(reference, current, confidence);
+        };
         let rows = |counts: &[u64]| counts.iter().sum::<u64>();
         let filled = reference.iter().zip(current).filter(|(a, b)| **a + **b > 0).count();
         let resolution = distance.resolution(filled, rows(current), rows(reference), confidence);
         let estimate = distance.estimate(reference, current, confidence)?;
         Some(Measured { estimate, resolution })
+    }
+
+    fn vector(&self, reference: &VectorCounts, current: &VectorCounts) -> Option<Change> {
+        let measured = discrepancy(&sums(reference), &sums(current), self.settings.confidence)?;
+        Some(Change { measured, detail: moved::component(reference, current) })
+    }
+}
+
+fn sums(counts: &VectorCounts) -> FeatureSums {
+    let of = |sums: &[mloop_core::counts::FixedSum]| {
+        sums.iter().map(|sum| sum.times(FEATURE_STEP)).collect()
+    };
+    FeatureSums { rows: counts.rows, sums: of(&counts.sums), products: of(&counts.products) }
+}
+
+/// Few rows tell few bins apart: with a thousand, each of ten holds a hundred.
+fn bins_for(reference: &NumericCounts, current: &NumericCounts) -> usize {
+    match reference.rows().min(current.rows()) {
+        0..2_000 => 10,
+        2_000..20_000 => 20,
+        _ => 30,
     }
 }
 

@@ -1,11 +1,14 @@
 //! Are groups treated alike?
 
 use async_trait::async_trait;
-use mloop_core::counts::{Confusion, GroupCounts};
-use mloop_core::schema::{MISSING_GROUP, OTHER_GROUP};
-use mloop_core::{Evidence, Finding};
+use mloop_core::counts::{GroupCounts, OutcomeCounts, SCORE_STEP};
+use mloop_core::schema::GroupSchema;
+use mloop_core::{Evidence, Finding, Profile};
 use mloop_monitor::{BuildError, Monitor, MonitorError, Spec};
-use mloop_stats::fairness::{Gap, GroupRate, difference, ratio};
+use mloop_stats::fairness::{
+    Gap, GroupRate, calibration_difference, difference, equalized_odds_difference,
+    equalized_odds_ratio, ratio,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,13 +19,23 @@ use crate::settings::{comparable, confidence, valid_confidence, within};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FairnessConfig {
-    /// Group attributes to check; all of the schema when left out.
+    /// Group attributes to check, and intersections of them such as `race & sex`; all of the schema
+    /// when left out.
     #[serde(default)]
     attributes: Option<Vec<String>>,
-    /// Classes that are an advantage to be predicted, such as `approved`. Without them only the
-    /// accuracies of the groups are compared: among ten kinds of clothes none is an advantage.
+    /// Whether groups of several attributes together are checked too, where `attributes` is left out.
+    #[serde(default = "yes")]
+    intersections: bool,
+    /// Classes that are an advantage to be predicted, such as `approved`; the schema's positive class
+    /// when left out. Without any, only the accuracies of the groups are compared: among ten kinds of
+    /// clothes none is an advantage.
     #[serde(default)]
     positive: Vec<String>,
+    /// What is compared; when left out, `accuracy_difference`, and with positive classes also
+    /// `demographic_parity_difference`, `equal_opportunity_difference` and `equalized_odds_difference`,
+    /// and the ratios where `min_ratio` is set.
+    #[serde(default)]
+    metrics: Option<Vec<Metric>>,
     /// Largest tolerated difference between two groups, 0 to 1, of every difference checked.
     #[serde(default = "max_difference")]
     max_difference: f64,
@@ -58,6 +71,77 @@ fn yes() -> bool {
     true
 }
 
+/// What is compared between groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Metric {
+    /// Share predicted as positive.
+    DemographicParityDifference,
+    /// The same as a ratio, also called disparate impact.
+    DemographicParityRatio,
+    /// Share predicted right.
+    AccuracyDifference,
+    /// Share of the positive rows predicted as positive.
+    EqualOpportunityDifference,
+    /// The larger one of the differences of true and false positive rates.
+    EqualizedOddsDifference,
+    /// The smaller one of their ratios.
+    EqualizedOddsRatio,
+    /// Share of the negative rows predicted as positive.
+    FalsePositiveRateDifference,
+    /// Share of the positive rows predicted as negative.
+    FalseNegativeRateDifference,
+    /// Share of the rows predicted as positive that are.
+    PredictiveParityDifference,
+    /// How far shares of positive rows exceed the mean scores; needs a schema with a positive class.
+    CalibrationDifference,
+}
+
+impl Metric {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DemographicParityDifference => "demographic_parity_difference",
+            Self::DemographicParityRatio => "demographic_parity_ratio",
+            Self::AccuracyDifference => "accuracy_difference",
+            Self::EqualOpportunityDifference => "equal_opportunity_difference",
+            Self::EqualizedOddsDifference => "equalized_odds_difference",
+            Self::EqualizedOddsRatio => "equalized_odds_ratio",
+            Self::FalsePositiveRateDifference => "false_positive_rate_difference",
+            Self::FalseNegativeRateDifference => "false_negative_rate_difference",
+            Self::PredictiveParityDifference => "predictive_parity_difference",
+            Self::CalibrationDifference => "calibration_difference",
+        }
+    }
+
+    fn is_ratio(self) -> bool {
+        matches!(self, Self::DemographicParityRatio | Self::EqualizedOddsRatio)
+    }
+
+    fn needs_labels(self) -> bool {
+        !matches!(self, Self::DemographicParityDifference | Self::DemographicParityRatio)
+    }
+
+    fn needs_positive(self) -> bool {
+        self != Self::AccuracyDifference
+    }
+
+    /// Those that are compared unless the settings name others.
+    fn usual(has_positive: bool, has_ratio: bool) -> Vec<Self> {
+        let mut metrics = vec![Self::AccuracyDifference];
+        if has_positive {
+            metrics.extend([
+                Self::DemographicParityDifference,
+                Self::EqualOpportunityDifference,
+                Self::EqualizedOddsDifference,
+            ]);
+        }
+        if has_positive && has_ratio {
+            metrics.extend([Self::DemographicParityRatio, Self::EqualizedOddsRatio]);
+        }
+        metrics
+    }
+}
+
 impl Spec<Box<dyn Monitor>> for FairnessConfig {
     const KIND: &'static str = "fairness";
 
@@ -65,22 +149,33 @@ impl Spec<Box<dyn Monitor>> for FairnessConfig {
         valid_confidence(self.confidence)?;
         within("max_difference", self.max_difference, 0.0, 1.0)?;
         within("min_ratio", self.min_ratio.unwrap_or(0.8), 0.0, 1.0)?;
-        if self.min_ratio.is_some() && self.positive.is_empty() {
-            let problem = "a ratio of selection rates needs `positive:` classes";
-            return Err(BuildError::invalid("min_ratio", problem));
+        for (index, metric) in self.metrics.iter().flatten().enumerate() {
+            if metric.is_ratio() && self.min_ratio.is_none() {
+                let problem = format!("`{}` needs `min_ratio`", metric.name());
+                return Err(BuildError::invalid(format!("metrics[{index}]"), problem));
+            }
         }
         Ok(Box::new(FairnessMonitor { name, settings: self }))
     }
 }
 
-/// Compares the groups of each attribute with one another.
+/// Compares the groups of each attribute, and of each intersection, with one another.
 pub struct FairnessMonitor {
     name: String,
     settings: FairnessConfig,
 }
 
+/// The groups of one attribute or intersection in one window.
+struct Groups<'a> {
+    schema: &'a GroupSchema,
+    counts: &'a GroupCounts,
+    positive: &'a [usize],
+    /// Index of the schema's own positive class, whose probability the scores are.
+    scored: Option<usize>,
+}
+
 /// A rate of a group: events and trials.
-type Rate = fn(&Confusion, &[usize]) -> (u64, u64);
+type Rate = fn(&OutcomeCounts, &[usize]) -> (u64, u64);
 
 #[async_trait]
 impl Monitor for FairnessMonitor {
@@ -99,29 +194,78 @@ impl FairnessMonitor {
     fn findings(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
         comparable(evidence)?;
         let positive = self.positive(evidence)?;
+        let metrics = self.metrics(evidence, &positive)?;
         let mut findings = vec![];
-        for attribute in self.attributes(evidence)? {
-            let empty = GroupCounts::new();
-            let groups = evidence.current.groups.get(&attribute).unwrap_or(&empty);
-            self.attribute(&mut findings, &attribute, groups, &positive);
+        for place in self.places(evidence)? {
+            let groups =
+                |profile: &'_ Profile| profile.groups.get(place).cloned().unwrap_or_default();
+            let (now, labelled) = (groups(&evidence.current), groups(evidence.labelled()));
+            let labels: u64 = all(&labelled).map(OutcomeCounts::labelled_rows).sum();
+            for metric in &metrics {
+                if metric.needs_labels() && labels == 0 && !self.settings.require_labels {
+                    continue;
+                }
+                let groups = Groups {
+                    schema: &evidence.schema.groups[place],
+                    counts: if metric.needs_labels() { &labelled } else { &now },
+                    positive: &positive,
+                    scored: evidence.schema.outcomes().positive,
+                };
+                findings.push(self.compare(*metric, &groups));
+            }
         }
         Ok(findings)
     }
 
     fn positive(&self, evidence: &Evidence) -> Result<Vec<usize>, MonitorError> {
+        let schema = &evidence.schema;
         let index = |class: &String| {
-            evidence.schema.class_index(class).ok_or_else(|| MonitorError::NotInSchema {
+            schema.class_index(class).ok_or_else(|| MonitorError::NotInSchema {
                 what: "class",
                 name: class.clone(),
-                known: evidence.schema.classes.clone(),
+                known: schema.classes.clone(),
             })
         };
+        if self.settings.positive.is_empty() {
+            return Ok(schema.outcomes().positive.into_iter().collect());
+        }
         self.settings.positive.iter().map(index).collect()
     }
 
-    fn attributes(&self, evidence: &Evidence) -> Result<Vec<String>, MonitorError> {
-        let groups = evidence.schema.groups.iter();
-        let known: Vec<String> = groups.map(|group| group.attribute.clone()).collect();
+    fn metrics(
+        &self,
+        evidence: &Evidence,
+        positive: &[usize],
+    ) -> Result<Vec<Metric>, MonitorError> {
+        let has_ratio = self.settings.min_ratio.is_some();
+        let Some(wanted) = &self.settings.metrics else {
+            if has_ratio && positive.is_empty() {
+                let problem =
+                    "`min_ratio` is set, but no class is the positive one: name some in `positive`";
+                return Err(MonitorError::Incomparable { problem: problem.to_owned() });
+            }
+            return Ok(Metric::usual(!positive.is_empty(), has_ratio));
+        };
+        for metric in wanted {
+            let lacks = if metric.needs_positive() && positive.is_empty() {
+                "no class is the positive one: name some in `positive`"
+            } else if *metric == Metric::CalibrationDifference
+                && evidence.schema.outcomes().positive.is_none()
+            {
+                "the version's profile schema has no positive class, so that no score is its probability"
+            } else {
+                continue;
+            };
+            let problem = format!("`{}` cannot be compared: {lacks}", metric.name());
+            return Err(MonitorError::Incomparable { problem });
+        }
+        Ok(wanted.clone())
+    }
+
+    /// Places in the schema of the groups that are compared.
+    fn places(&self, evidence: &Evidence) -> Result<Vec<usize>, MonitorError> {
+        let groups = &evidence.schema.groups;
+        let known: Vec<String> = groups.iter().map(GroupSchema::name).collect();
         let Some(wanted) = &self.settings.attributes else {
             if known.is_empty() {
                 let problem = "the version's profile schema has no group attribute; requests carry \
@@ -132,103 +276,51 @@ impl FairnessMonitor {
                 }
                 tracing::warn!(monitor = self.name, "no group is compared: {problem}");
             }
-            return Ok(known);
+            let wanted = |(_, group): &(usize, &GroupSchema)| {
+                self.settings.intersections || group.attributes.len() == 1
+            };
+            return Ok(groups.iter().enumerate().filter(wanted).map(|(place, _)| place).collect());
         };
-        match wanted.iter().find(|name| !known.contains(name)) {
-            Some(name) => {
-                let (what, name) = ("group attribute", name.clone());
-                Err(MonitorError::NotInSchema { what, name, known })
+        let place = |name: &String| {
+            known.iter().position(|one| one == name).ok_or_else(|| MonitorError::NotInSchema {
+                what: "group attribute",
+                name: name.clone(),
+                known: known.clone(),
+            })
+        };
+        wanted.iter().map(place).collect()
+    }
+
+    fn compare(&self, metric: Metric, groups: &Groups<'_>) -> Finding {
+        let (min, sure) = (self.settings.min_group_rows, self.settings.confidence);
+        let of = |rate| groups.rates(rate);
+        let gap = match metric {
+            Metric::DemographicParityDifference => difference(&of(selection), min, sure),
+            Metric::DemographicParityRatio => ratio(&of(selection), min, sure),
+            Metric::AccuracyDifference => difference(&of(accuracy), min, sure),
+            Metric::EqualOpportunityDifference => difference(&of(true_positive), min, sure),
+            Metric::EqualizedOddsDifference => {
+                equalized_odds_difference(&of(true_positive), &of(false_positive), min, sure)
             }
-            None => Ok(wanted.clone()),
-        }
-    }
-
-    fn attribute(
-        &self,
-        findings: &mut Vec<Finding>,
-        attribute: &str,
-        groups: &GroupCounts,
-        positive: &[usize],
-    ) {
-        if !positive.is_empty() {
-            let selected = self.rates(groups, positive, selection);
-            findings.push(self.difference(
-                attribute,
-                "demographic_parity_difference",
-                &[&selected],
-            ));
-            findings.extend(self.ratio(attribute, "demographic_parity_ratio", &[&selected]));
-        }
-        let labelled: u64 = groups.values().map(Confusion::labelled_rows).sum();
-        if labelled == 0 && !self.settings.require_labels {
-            return;
-        }
-        let right = self.rates(groups, positive, accuracy);
-        findings.push(self.difference(attribute, "accuracy_difference", &[&right]));
-        if !positive.is_empty() {
-            let hits = self.rates(groups, positive, true_positive);
-            let alarms = self.rates(groups, positive, false_positive);
-            findings.push(self.difference(attribute, "equal_opportunity_difference", &[&hits]));
-            findings.push(self.difference(
-                attribute,
-                "equalized_odds_difference",
-                &[&hits, &alarms],
-            ));
-            findings.extend(self.ratio(attribute, "equalized_odds_ratio", &[&hits, &alarms]));
-        }
-    }
-
-    /// Rates of the groups that are groups: rows without a value, and values that the reference did
-    /// not have, are not one.
-    fn rates(&self, groups: &GroupCounts, positive: &[usize], rate: Rate) -> Vec<GroupRate> {
-        let real = groups.iter().filter(|(name, _)| *name != MISSING_GROUP && *name != OTHER_GROUP);
-        real.map(|(name, counts)| {
-            let (events, trials) = rate(counts, positive);
-            GroupRate { group: name.clone(), events, trials }
-        })
-        .collect()
-    }
-
-    /// The largest difference over some rates; one of several is judged at a confidence that
-    /// allows for having been picked.
-    fn difference(&self, attribute: &str, method: &str, rates: &[&Vec<GroupRate>]) -> Finding {
-        let settings = &self.settings;
-        let confidence = 1.0 - (1.0 - settings.confidence) / rates.len() as f64;
-        let gaps = rates.iter().map(|rates| difference(rates, settings.min_group_rows, confidence));
-        let all: Option<Vec<Gap>> = gaps.collect();
-        let largest = all.and_then(|gaps| {
-            gaps.into_iter().max_by(|a, b| a.estimate.value.total_cmp(&b.estimate.value))
-        });
-        self.finding(attribute, method, largest, Bound::AtMost(settings.max_difference), rates)
-    }
-
-    /// The smallest ratio over some rates, when ratios are asked for. A rate that is zero in every
-    /// group is equal in all of them and left out, its ratio being 0/0.
-    fn ratio(&self, attribute: &str, method: &str, rates: &[&Vec<GroupRate>]) -> Option<Finding> {
-        let settings = &self.settings;
-        let bound = Bound::AtLeast(settings.min_ratio?);
-        let confidence = 1.0 - (1.0 - settings.confidence) / rates.len() as f64;
-        let occurring = rates.iter().filter(|rates| rates.iter().any(|rate| rate.events > 0));
-        let gaps = occurring.map(|rates| ratio(rates, settings.min_group_rows, confidence));
-        let all: Option<Vec<Gap>> = gaps.collect();
-        let smallest = all.and_then(|gaps| {
-            gaps.into_iter().min_by(|a, b| a.estimate.value.total_cmp(&b.estimate.value))
-        });
-        Some(self.finding(attribute, method, smallest, bound, rates))
-    }
-
-    fn finding(
-        &self,
-        attribute: &str,
-        method: &str,
-        gap: Option<Gap>,
-        bound: Bound,
-        rates: &[&Vec<GroupRate>],
-    ) -> Finding {
+            Metric::EqualizedOddsRatio => {
+                odds_ratio(&of(true_positive), &of(false_positive), min, sure)
+            }
+            Metric::FalsePositiveRateDifference => difference(&of(false_positive), min, sure),
+            Metric::FalseNegativeRateDifference => difference(&of(false_negative), min, sure),
+            Metric::PredictiveParityDifference => difference(&of(precision), min, sure),
+            Metric::CalibrationDifference => {
+                calibration_difference(&groups.calibrations(), min, sure)
+            }
+        };
+        let bound = match self.settings.min_ratio {
+            Some(least) if metric.is_ratio() => Bound::AtLeast(least),
+            _ => Bound::AtMost(self.settings.max_difference),
+        };
+        let (attribute, method) = (groups.schema.name(), metric.name());
         let about = About {
             monitor: &self.name,
             check: "group_difference",
-            group: Some(attribute),
+            group: Some(&attribute),
             method,
             column: None,
         };
@@ -237,38 +329,118 @@ impl FairnessMonitor {
                 let group = format!("{attribute}: {} / {}", gap.highest, gap.lowest);
                 About { group: Some(&group), ..about }.judged(gap.estimate, bound, gap.n)
             }
-            None => {
-                let trials = rates.iter().flat_map(|rates| rates.iter()).map(|rate| rate.trials);
-                about.unknown(bound, trials.min().unwrap_or(0))
-            }
+            None => about.unknown(bound, groups.fewest(metric)),
         }
     }
 }
 
+impl Groups<'_> {
+    /// Rates of the groups that are groups: rows without a value, and values that the reference did
+    /// not have, are not one.
+    fn rates(&self, rate: Rate) -> Vec<GroupRate> {
+        let counts = self.counts.values.iter();
+        counts
+            .map(|(index, counts)| {
+                let (events, trials) = rate(counts, self.positive);
+                GroupRate { group: self.schema.value(*index), events, trials }
+            })
+            .collect()
+    }
+
+    /// Positive rows of the groups among those with a score, with the mean score.
+    fn calibrations(&self) -> Vec<(GroupRate, f64)> {
+        // Other classes may be an advantage than the one whose probability is known.
+        if self.scored.is_none_or(|scored| self.positive != [scored]) {
+            return vec![];
+        }
+        let counts = self.counts.values.iter();
+        counts
+            .map(|(index, counts)| {
+                let bins = || counts.scores.bins.iter().flatten();
+                let trials: u64 = bins().map(|bin| bin.labelled()).sum();
+                let events = bins().map(|bin| bin.positive).sum();
+                let scores: i128 = bins().map(|bin| bin.labelled_sum.0).sum();
+                let mean = scores as f64 * SCORE_STEP / trials.max(1) as f64;
+                (GroupRate { group: self.schema.value(*index), events, trials }, mean)
+            })
+            .collect()
+    }
+
+    /// Rows of the smallest group that a metric looks at.
+    fn fewest(&self, metric: Metric) -> u64 {
+        let of = |rate: Rate| {
+            let rates = self.rates(rate);
+            rates.into_iter().map(|rate| rate.trials).min().unwrap_or(0)
+        };
+        match metric {
+            Metric::DemographicParityDifference | Metric::DemographicParityRatio => of(selection),
+            Metric::AccuracyDifference | Metric::CalibrationDifference => of(accuracy),
+            Metric::EqualOpportunityDifference | Metric::FalseNegativeRateDifference => {
+                of(true_positive)
+            }
+            Metric::FalsePositiveRateDifference => of(false_positive),
+            Metric::EqualizedOddsDifference | Metric::EqualizedOddsRatio => {
+                of(true_positive).min(of(false_positive))
+            }
+            Metric::PredictiveParityDifference => of(precision),
+        }
+    }
+}
+
+/// The smaller ratio, where a rate that is zero in every group is equal in all of them and left out,
+/// its ratio being 0/0.
+fn odds_ratio(hits: &[GroupRate], alarms: &[GroupRate], min: u64, sure: f64) -> Option<Gap> {
+    let occurs = |rates: &[GroupRate]| rates.iter().any(|rate| rate.events > 0);
+    match (occurs(hits), occurs(alarms)) {
+        (true, true) => equalized_odds_ratio(hits, alarms, min, sure),
+        (true, false) => ratio(hits, min, sure),
+        (false, _) => ratio(alarms, min, sure),
+    }
+}
+
+/// All groups, also those that are none.
+fn all(counts: &GroupCounts) -> impl Iterator<Item = &OutcomeCounts> {
+    counts.values.values().chain(&counts.other).chain(&counts.missing)
+}
+
 /// Rows predicted as a positive class, of all rows; needs no labels.
-fn selection(counts: &Confusion, positive: &[usize]) -> (u64, u64) {
-    let predicted = counts.predicted();
+fn selection(counts: &OutcomeCounts, positive: &[usize]) -> (u64, u64) {
+    let predicted = counts.confusion.predicted();
     (sum_at(&predicted, positive), predicted.iter().sum())
 }
 
 /// Rows predicted right, of the labelled rows.
-fn accuracy(counts: &Confusion, _positive: &[usize]) -> (u64, u64) {
-    let hits = counts.labelled.iter().enumerate().filter_map(|(class, row)| row.get(class)).sum();
-    (hits, counts.labelled_rows())
+fn accuracy(counts: &OutcomeCounts, _positive: &[usize]) -> (u64, u64) {
+    let labelled = counts.confusion.labelled.iter().enumerate();
+    let hits = labelled.filter_map(|(class, row)| row.get(class)).sum();
+    (hits, counts.confusion.labelled_rows())
 }
 
 /// Positive rows predicted as positive, of the positive rows.
-fn true_positive(counts: &Confusion, positive: &[usize]) -> (u64, u64) {
+fn true_positive(counts: &OutcomeCounts, positive: &[usize]) -> (u64, u64) {
     among(counts, positive, |truth| positive.contains(&truth))
 }
 
+/// Positive rows predicted as negative, of the positive rows.
+fn false_negative(counts: &OutcomeCounts, positive: &[usize]) -> (u64, u64) {
+    let (hits, rows) = true_positive(counts, positive);
+    (rows - hits, rows)
+}
+
 /// Negative rows predicted as positive, of the negative rows.
-fn false_positive(counts: &Confusion, positive: &[usize]) -> (u64, u64) {
+fn false_positive(counts: &OutcomeCounts, positive: &[usize]) -> (u64, u64) {
     among(counts, positive, |truth| !positive.contains(&truth))
 }
 
-fn among(counts: &Confusion, positive: &[usize], wanted: impl Fn(usize) -> bool) -> (u64, u64) {
-    let rows = counts.labelled.iter().enumerate().filter(|(truth, _)| wanted(*truth));
+/// Positive rows, of the labelled rows predicted as positive.
+fn precision(counts: &OutcomeCounts, positive: &[usize]) -> (u64, u64) {
+    let hits = true_positive(counts, positive).0;
+    (hits, hits + false_positive(counts, positive).0)
+}
+
+fn among(counts: &OutcomeCounts, positive: &[usize], wanted: impl Fn(usize) -> bool) -> (u64, u64) {
+    let labelled = counts.confusion.labelled.iter().enumerate();
+    let rows = labelled.filter(|(truth, _)| wanted(*truth));
     rows.fold((0, 0), |(events, trials), (_, row)| {
         (events + sum_at(row, positive), trials + row.iter().sum::<u64>())
     })
@@ -281,6 +453,7 @@ fn sum_at(counts: &[u64], indices: &[usize]) -> u64 {
 #[cfg(test)]
 mod tests {
     use mloop_core::Status;
+    use mloop_core::schema::GroupSchema;
     use mloop_monitor::conformance::check_monitor;
     use serde_json::json;
 
@@ -295,18 +468,26 @@ mod tests {
     /// Two sites of 1,000 rows each, predicted right with these shares.
     fn sites(north: f64, south: f64, labelled: bool) -> Evidence {
         let mut evidence = evidence();
-        let groups = evidence.current.groups.get_mut("site").expect("an attribute");
-        for (site, share) in [("north", north), ("south", south)] {
-            let mut counts = Confusion::new(2);
+        let layout = evidence.schema.outcomes();
+        for (site, share) in [north, south].into_iter().enumerate() {
+            let mut counts = OutcomeCounts::new(layout);
             for row in 0..1000 {
                 let truth = row % 2;
                 let right = (row as f64) < share * 1000.0;
                 let prediction = if right { truth } else { 1 - truth };
-                counts.observe(prediction, labelled.then_some(truth));
+                counts.observe(layout, prediction, labelled.then_some(truth), None);
             }
-            groups.insert(site.to_owned(), counts);
+            evidence.current.groups[0].values.insert(site, counts);
         }
         evidence
+    }
+
+    /// Rows that were predicted wrong.
+    fn wrong(rows: usize) -> OutcomeCounts {
+        let layout = evidence().schema.outcomes();
+        let mut counts = OutcomeCounts::new(layout);
+        (0..rows).for_each(|_| counts.observe(layout, 0, Some(1), None));
+        counts
     }
 
     async fn find(
@@ -372,6 +553,89 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_metric_is_that_of_its_definition() {
+        // Of 1,000 rows of a site every other is positive; the first ones are predicted right.
+        let window = sites(0.9, 0.7, true);
+        for (method, expected) in [
+            ("demographic_parity_difference", 0.0),
+            ("equal_opportunity_difference", 0.2),
+            ("false_positive_rate_difference", 0.2),
+            ("false_negative_rate_difference", 0.2),
+            ("predictive_parity_difference", 0.2),
+        ] {
+            let settings = json!({"positive": ["a"], "metrics": [method]});
+            let found = find(settings, &window, method).await.expect(method).value;
+            let near = found.is_some_and(|found| (found - expected).abs() < 1e-12);
+            assert!(near, "{method}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn calibrations_are_compared_where_scores_are_the_positive_class_probability() {
+        let mut evidence = evidence();
+        evidence.schema.positive = Some("b".to_owned());
+        let (layout, digest) = (evidence.schema.outcomes(), evidence.schema.digest());
+        (evidence.current.schema, evidence.reference.schema) = (digest, digest);
+        for (site, share) in [50, 80].into_iter().enumerate() {
+            let mut counts = OutcomeCounts::new(layout);
+            for row in 0..1000 {
+                let truth = usize::from(row % 100 < share);
+                counts.observe(layout, 1, Some(truth), Some(0.5));
+            }
+            evidence.current.groups[0].values.insert(site, counts);
+        }
+        let settings = json!({"metrics": ["calibration_difference"]});
+        let found = find(settings.clone(), &evidence, "calibration_difference").await;
+        let found = found.expect("a finding");
+        assert!((found.value.expect("scores") - 0.3).abs() < 1e-6, "{found:?}");
+        assert_eq!(found.status, Status::Drifted);
+        let error = monitor(settings).check(&crate::testing::evidence()).await;
+        let error = error.expect_err("no positive class").to_string();
+        assert!(error.contains("no class is the positive one"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn intersections_are_compared_unless_left_out() {
+        let mut evidence = sites(0.9, 0.9, true);
+        let both = |site: &str, sex: &str| vec![sex.to_owned(), site.to_owned()];
+        evidence.schema.groups.insert(
+            0,
+            GroupSchema {
+                attributes: vec!["sex".to_owned(), "site".to_owned()],
+                values: vec![both("north", "f"), both("north", "m")],
+            },
+        );
+        let digest = evidence.schema.digest();
+        (evidence.current.schema, evidence.reference.schema) = (digest, digest);
+        let halves = sites(0.95, 0.6, true).current.groups.remove(0);
+        evidence.current.groups.insert(0, halves);
+        let all = monitor(json!({})).check(&evidence).await.expect("findings");
+        let found: Vec<_> = all.iter().map(|one| (one.group.as_deref(), one.status)).collect();
+        let site = Some("site: south / north");
+        let pair = Some("sex & site: f & north / m & north");
+        assert_eq!(found, [(pair, Status::Drifted), (site, Status::Ok)]);
+        for settings in [json!({"intersections": false}), json!({"attributes": ["site"]})] {
+            assert_eq!(monitor(settings).check(&evidence).await.expect("findings").len(), 1);
+        }
+        let named = json!({"attributes": ["sex & site"]});
+        assert_eq!(monitor(named).check(&evidence).await.expect("findings").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn labels_may_be_those_of_an_earlier_window() {
+        let (now, earlier) = (sites(0.9, 0.9, false), sites(0.9, 0.5, true));
+        let evidence = Evidence { earlier: Some(earlier.current), ..now };
+        let settings = json!({"positive": ["a"]});
+        for (method, expected) in [
+            ("demographic_parity_difference", Status::Ok),
+            ("accuracy_difference", Status::Drifted),
+        ] {
+            let found = find(settings.clone(), &evidence, method).await.expect(method);
+            assert_eq!(found.status, expected, "{method}");
+        }
+    }
+
+    #[tokio::test]
     async fn small_groups_are_not_compared() {
         let (settings, window) = (json!({"min_group_rows": 1001}), sites(0.9, 0.1, true));
         let found = find(settings, &window, "accuracy_difference").await.expect("a finding");
@@ -381,11 +645,8 @@ mod tests {
     #[tokio::test]
     async fn rows_without_a_value_are_no_group() {
         let mut evidence = sites(0.9, 0.9, true);
-        let groups = evidence.current.groups.get_mut("site").expect("an attribute");
-        let mut nobody = Confusion::new(2);
-        (0..1000).for_each(|_| nobody.observe(0, Some(1)));
-        groups.insert(MISSING_GROUP.to_owned(), nobody.clone());
-        groups.insert(OTHER_GROUP.to_owned(), nobody);
+        let groups = &mut evidence.current.groups[0];
+        (groups.missing, groups.other) = (Some(wrong(1000)), Some(wrong(1000)));
         let found = find(json!({}), &evidence, "accuracy_difference").await.expect("a finding");
         assert_eq!(found.status, Status::Ok, "{found:?}");
     }
@@ -393,10 +654,8 @@ mod tests {
     #[tokio::test]
     async fn groups_that_nobody_sent_are_insufficient_data() {
         let mut evidence = sites(0.9, 0.9, true);
-        let groups = evidence.current.groups.get_mut("site").expect("an attribute");
-        let mut nobody = Confusion::new(2);
-        (0..1000).for_each(|_| nobody.observe(0, Some(1)));
-        *groups = [(MISSING_GROUP.to_owned(), nobody)].into();
+        let missing = Some(wrong(1000));
+        evidence.current.groups[0] = GroupCounts { missing, ..GroupCounts::default() };
         let found = find(json!({}), &evidence, "accuracy_difference").await.expect("a finding");
         assert_eq!((found.status, found.value, found.n), (Status::InsufficientData, None, 0));
         evidence.current.groups.clear();

@@ -24,6 +24,32 @@ pub(crate) enum Bound {
     Told,
 }
 
+/// A share for people: `3.0 %`, `0.04 %`.
+pub(crate) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 || percent >= 9.95 {
+        format!("{percent:.0} %")
+    } else if percent >= 0.1 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.2} %")
+    }
+}
+
+/// A number of a column for people, with four digits that count.
+pub(crate) fn number(value: f64) -> String {
+    if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) {
+        return format!("{value:.3e}");
+    }
+    let digits = 3 - value.abs().max(1e-3).log10().floor() as i32;
+    let text = format!("{value:.*}", usize::try_from(digits).unwrap_or(0));
+    match text.split_once('.') {
+        Some((whole, part)) if part.trim_end_matches('0').is_empty() => whole.to_owned(),
+        Some((whole, part)) => format!("{whole}.{}", part.trim_end_matches('0')),
+        None => text,
+    }
+}
+
 impl About<'_> {
     /// A check that too few rows, or none, leave open.
     pub(crate) fn unknown(self, bound: Bound, n: u64) -> Finding {
@@ -64,6 +90,23 @@ impl About<'_> {
             },
             n,
             status,
+            detail: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        let numbers = [0.0, 1.0, -2.5, 29_900.0, 0.123_456, 3.141_59, 1234.56, 1e-7, 2e9, 99_999.9];
+        let texts = numbers.map(number);
+        let expected =
+            ["0", "1", "-2.5", "29900", "0.1235", "3.142", "1235", "1.000e-7", "2.000e9", "100000"];
+        assert_eq!(texts, expected);
+        let shares = [0.0, 0.6, 0.03, 0.000_4, 0.099_7].map(percent);
+        assert_eq!(shares, ["0 %", "60 %", "3.0 %", "0.04 %", "10 %"]);
     }
 }

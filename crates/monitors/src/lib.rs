@@ -14,9 +14,11 @@
 
 mod data_quality;
 mod drift;
+mod estimated;
 mod fairness;
 mod finding;
 mod latency;
+mod moved;
 mod performance;
 mod settings;
 #[cfg(test)]

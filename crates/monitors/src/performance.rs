@@ -1,19 +1,26 @@
-//! Are the answers right, where labels are in?
+//! Are the answers right, where labels are in, and probably right, where they are not?
 
 use async_trait::async_trait;
-use mloop_core::counts::{CONFIDENCE_STEP, CalibrationBin};
-use mloop_core::{Evidence, Finding, Profile};
+use mloop_core::counts::{ErrorSums, LOSS_STEP, SCORE_STEP, ScoreBin};
+use mloop_core::{Evidence, Finding, Profile, ProfileSchema};
 use mloop_monitor::{BuildError, Monitor, MonitorError, Spec};
 use mloop_stats::Estimate;
 use mloop_stats::classification::{
-    ReliabilityBin, accuracy, balanced_accuracy, expected_calibration_error, f1_macro,
+    ReliabilityBin, accuracy, balanced_accuracy, by_class, expected_calibration_error, f1_macro,
+    precision_macro,
 };
 use mloop_stats::interval::Interval;
+use mloop_stats::losses::Sums;
+use mloop_stats::ranking::auc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::estimated::Believing;
 use crate::finding::{About, Bound};
 use crate::settings::{comparable, confidence, valid_confidence, within};
+
+/// Bins of confidence on which calibration is judged.
+const CALIBRATION_BINS: usize = 15;
 
 /// Settings of kind `performance`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -22,7 +29,7 @@ pub struct PerformanceConfig {
     /// Bounds by metric; `accuracy` with a drop of 0.05 from the reference when left out.
     #[serde(default = "metrics")]
     metrics: Vec<MetricBound>,
-    /// Labelled rows below which a window is not judged.
+    /// Labelled rows below which a window is not judged; for estimates, rows with a score.
     #[serde(default = "min_labelled")]
     min_labelled: u64,
     /// Whether a window without any label could not be judged (`true`), or there is nothing to say
@@ -40,16 +47,24 @@ pub struct PerformanceConfig {
 pub(crate) struct MetricBound {
     /// Which.
     metric: Metric,
-    /// How much worse than on the reference is tolerated, 0 to 1.
+    /// The class that `precision`, `recall` and `f1` are of; the schema's positive class when left out.
+    #[serde(default)]
+    class: Option<String>,
+    /// Whether it is estimated from scores and needs no labels. An estimate holds for as long as scores
+    /// mean what they meant on the reference.
+    #[serde(default)]
+    estimated: bool,
+    /// How much worse than on the reference is tolerated, in the unit of the metric.
     #[serde(default)]
     max_drop: Option<f64>,
-    /// The worst value that is tolerated, 0 to 1: a floor, for `ece` a ceiling.
+    /// The worst value that is tolerated: a floor, for errors and losses a ceiling.
     #[serde(default)]
     limit: Option<f64>,
 }
 
 fn metrics() -> Vec<MetricBound> {
-    vec![MetricBound { metric: Metric::Accuracy, max_drop: Some(0.05), limit: None }]
+    let (metric, max_drop) = (Metric::Accuracy, Some(0.05));
+    vec![MetricBound { metric, class: None, estimated: false, max_drop, limit: None }]
 }
 
 fn min_labelled() -> u64 {
@@ -64,41 +79,73 @@ pub(crate) enum Metric {
     Accuracy,
     /// Mean recall of the classes.
     BalancedAccuracy,
+    /// Mean precision of the classes.
+    PrecisionMacro,
     /// Mean F1 of the classes.
     F1Macro,
+    /// Share of the rows predicted as a class that are of it.
+    Precision,
+    /// Share of the rows of a class that are predicted so.
+    Recall,
+    /// Harmonic mean of precision and recall of a class.
+    F1,
+    /// Area under the ROC curve of the positive class.
+    Auc,
+    /// Mean of −ln of the probability of the true class; less is better.
+    LogLoss,
+    /// Brier score; less is better.
+    Brier,
     /// Expected calibration error; less is better.
     Ece,
+    /// Mean absolute error of numbers; less is better.
+    Mae,
+    /// Root mean squared error of numbers; less is better.
+    Rmse,
 }
 
 impl Metric {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
             Self::BalancedAccuracy => "balanced_accuracy",
+            Self::PrecisionMacro => "precision_macro",
             Self::F1Macro => "f1_macro",
+            Self::Precision => "precision",
+            Self::Recall => "recall",
+            Self::F1 => "f1",
+            Self::Auc => "auc",
+            Self::LogLoss => "log_loss",
+            Self::Brier => "brier",
             Self::Ece => "ece",
+            Self::Mae => "mae",
+            Self::Rmse => "rmse",
         }
     }
 
-    fn estimate(self, profile: &Profile, confidence: f64) -> Option<Estimate> {
-        let confusion = &profile.overall.labelled;
+    fn less_is_better(self) -> bool {
+        matches!(self, Self::LogLoss | Self::Brier | Self::Ece | Self::Mae | Self::Rmse)
+    }
+
+    fn is_of_a_class(self) -> bool {
+        matches!(self, Self::Precision | Self::Recall | Self::F1)
+    }
+
+    fn is_of_numbers(self) -> bool {
+        matches!(self, Self::Mae | Self::Rmse)
+    }
+
+    fn can_be_estimated(self) -> bool {
+        matches!(self, Self::Accuracy | Self::Precision | Self::Recall | Self::F1 | Self::Auc)
+    }
+
+    /// The largest bound that makes sense.
+    fn largest(self) -> f64 {
         match self {
-            Self::Accuracy => accuracy(confusion, confidence),
-            Self::BalancedAccuracy => balanced_accuracy(confusion, confidence),
-            Self::F1Macro => f1_macro(confusion, confidence),
-            Self::Ece => {
-                let bins: Vec<ReliabilityBin> = profile.calibration.iter().map(bin).collect();
-                expected_calibration_error(&bins, confidence)
-            }
+            Self::LogLoss => 100.0,
+            Self::Brier => 2.0,
+            Self::Mae | Self::Rmse => f64::MAX,
+            _ => 1.0,
         }
-    }
-}
-
-fn bin(counts: &CalibrationBin) -> ReliabilityBin {
-    ReliabilityBin {
-        rows: counts.rows,
-        correct: counts.correct,
-        confidence: counts.confidence.0 as f64 * CONFIDENCE_STEP,
     }
 }
 
@@ -111,22 +158,44 @@ impl Spec<Box<dyn Monitor>> for PerformanceConfig {
             return Err(BuildError::invalid("metrics", "list at least one metric"));
         }
         for (index, bound) in self.metrics.iter().enumerate() {
-            let path = format!("metrics[{index}]");
+            let (path, metric) = (format!("metrics[{index}]"), bound.metric);
             if bound.max_drop.is_none() && bound.limit.is_none() {
                 let problem = "give `max_drop` (against the reference), `limit`, or both";
                 return Err(BuildError::invalid(path, problem));
             }
-            within(&format!("{path}.max_drop"), bound.max_drop.unwrap_or(0.0), 0.0, 1.0)?;
-            within(&format!("{path}.limit"), bound.limit.unwrap_or(0.0), 0.0, 1.0)?;
+            if bound.class.is_some() && !metric.is_of_a_class() {
+                let problem = format!("`{}` is not of one class", metric.name());
+                return Err(BuildError::invalid(format!("{path}.class"), problem));
+            }
+            if bound.estimated && !metric.can_be_estimated() {
+                let problem = format!(
+                    "`{}` cannot be estimated; accuracy, precision, recall, f1 and auc can",
+                    metric.name()
+                );
+                return Err(BuildError::invalid(format!("{path}.estimated"), problem));
+            }
+            let most = metric.largest();
+            within(&format!("{path}.max_drop"), bound.max_drop.unwrap_or(0.0), 0.0, most)?;
+            within(&format!("{path}.limit"), bound.limit.unwrap_or(0.0), 0.0, most)?;
         }
         Ok(Box::new(PerformanceMonitor { name, settings: self }))
     }
 }
 
-/// Holds the labelled rows of a window against limits and against the reference.
+/// Holds the labelled rows of a window, and what scores make one expect of the others, against limits
+/// and against the reference.
 pub struct PerformanceMonitor {
     name: String,
     settings: PerformanceConfig,
+}
+
+/// A metric that the version's schema has all for.
+struct Asked<'a> {
+    bound: &'a MetricBound,
+    /// Index of its class.
+    class: usize,
+    schema: &'a ProfileSchema,
+    confidence: f64,
 }
 
 #[async_trait]
@@ -145,31 +214,47 @@ impl Monitor for PerformanceMonitor {
 impl PerformanceMonitor {
     fn findings(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
         comparable(evidence)?;
-        if evidence.current.overall.labelled_rows() == 0 && !self.settings.require_labels {
-            return Ok(vec![]);
-        }
+        let is_blind = evidence.labelled().overall.labelled_rows() == 0;
         let mut findings = vec![];
         for bound in &self.settings.metrics {
-            findings
-                .extend(bound.limit.map(|limit| self.against_limit(evidence, bound.metric, limit)));
+            let asked = Asked::of(bound, &evidence.schema, self.settings.confidence)?;
+            if is_blind && !bound.estimated && !self.settings.require_labels {
+                continue;
+            }
+            let (n, current) = if bound.estimated {
+                let believing = Believing::new(
+                    &evidence.reference,
+                    &evidence.current,
+                    evidence.schema.outcomes().positive,
+                );
+                (believing.rows(), asked.believed(&believing))
+            } else {
+                let labelled = evidence.labelled();
+                (labelled.overall.labelled_rows(), asked.measured(labelled))
+            };
+            let current = current.filter(|_| n >= self.settings.min_labelled);
+            findings.extend(bound.limit.map(|limit| self.against_limit(&asked, current, limit, n)));
             if let Some(max_drop) = bound.max_drop {
-                findings.push(self.against_reference(evidence, bound.metric, max_drop)?);
+                findings.push(self.against_reference(evidence, &asked, current, max_drop, n)?);
             }
         }
         Ok(findings)
     }
 
-    fn against_limit(&self, evidence: &Evidence, metric: Metric, limit: f64) -> Finding {
-        let bound = match metric {
-            Metric::Ece => Bound::AtMost(limit),
-            _ => Bound::AtLeast(limit),
+    fn against_limit(
+        &self,
+        asked: &Asked<'_>,
+        current: Option<Estimate>,
+        limit: f64,
+        n: u64,
+    ) -> Finding {
+        let bound = match asked.bound.metric.less_is_better() {
+            true => Bound::AtMost(limit),
+            false => Bound::AtLeast(limit),
         };
-        let about = self.about("performance", metric);
-        let n = evidence.current.overall.labelled_rows();
-        match metric.estimate(&evidence.current, self.settings.confidence) {
-            Some(estimate) if n >= self.settings.min_labelled => about.judged(estimate, bound, n),
-            _ => about.unknown(bound, n),
-        }
+        let group = asked.group();
+        let about = self.about(asked, ["performance", "estimated_performance"], group.as_deref());
+        current.map_or_else(|| about.unknown(bound, n), |current| about.judged(current, bound, n))
     }
 
     /// The drop is positive where the window is worse. Its interval combines those of both sides in
@@ -177,33 +262,182 @@ impl PerformanceMonitor {
     fn against_reference(
         &self,
         evidence: &Evidence,
-        metric: Metric,
+        asked: &Asked<'_>,
+        current: Option<Estimate>,
         max_drop: f64,
+        n: u64,
     ) -> Result<Finding, MonitorError> {
-        let confidence = self.settings.confidence;
-        let Some(reference) = metric.estimate(&evidence.reference, confidence) else {
+        let Some(reference) = asked.measured(&evidence.reference) else {
             let problem =
                 "the reference has no labels, so a drop cannot be told; give `limit` instead";
             return Err(MonitorError::Incomparable { problem: problem.to_owned() });
         };
-        let (about, bound) = (self.about("performance_drop", metric), Bound::AtMost(max_drop));
-        let n = evidence.current.overall.labelled_rows();
-        let current = metric.estimate(&evidence.current, confidence);
+        let (group, bound) = (asked.group(), Bound::AtMost(max_drop));
+        let checks = ["performance_drop", "estimated_performance_drop"];
+        let about = self.about(asked, checks, group.as_deref());
         Ok(match current {
-            Some(current) if n >= self.settings.min_labelled => {
-                let (better, worse) = match metric {
-                    Metric::Ece => (current, reference),
-                    _ => (reference, current),
+            Some(current) => {
+                let (better, worse) = match asked.bound.metric.less_is_better() {
+                    true => (current, reference),
+                    false => (reference, current),
                 };
                 about.judged(drop_of(better, worse), bound, n)
             }
-            _ => about.unknown(bound, n),
+            None => about.unknown(bound, n),
         })
     }
 
-    fn about<'a>(&'a self, check: &'a str, metric: Metric) -> About<'a> {
-        About { monitor: &self.name, check, method: metric.name(), ..About::default() }
+    /// The check is named for what is measured, and otherwise for what is estimated.
+    fn about<'a>(
+        &'a self,
+        asked: &Asked<'_>,
+        [measured, estimated]: [&'a str; 2],
+        group: Option<&'a str>,
+    ) -> About<'a> {
+        let check = if asked.bound.estimated { estimated } else { measured };
+        let method = asked.bound.metric.name();
+        About { monitor: &self.name, check, method, group, ..About::default() }
     }
+}
+
+impl<'a> Asked<'a> {
+    fn of(
+        bound: &'a MetricBound,
+        schema: &'a ProfileSchema,
+        confidence: f64,
+    ) -> Result<Self, MonitorError> {
+        let (metric, name) = (bound.metric, bound.metric.name());
+        let outcomes = schema.outcomes();
+        let cannot = |why: &str| {
+            let problem = format!("`{name}` cannot be computed: {why}");
+            Err(MonitorError::Incomparable { problem })
+        };
+        if metric.is_of_numbers() != schema.predicted_numbers().is_some() {
+            return cannot(if metric.is_of_numbers() {
+                "the model predicts no numbers"
+            } else {
+                "the model predicts no classes"
+            });
+        }
+        let needs_positive = metric == Metric::Auc
+            || (metric.is_of_a_class() && (bound.class.is_none() || bound.estimated));
+        if needs_positive && outcomes.positive.is_none() {
+            return cannot("the version's profile schema has no positive class");
+        }
+        let class = match &bound.class {
+            None => outcomes.positive.unwrap_or_default(),
+            Some(class) => schema.class_index(class).ok_or_else(|| MonitorError::NotInSchema {
+                what: "class",
+                name: class.clone(),
+                known: schema.classes.clone(),
+            })?,
+        };
+        if bound.estimated && metric.is_of_a_class() && Some(class) != outcomes.positive {
+            return cannot("only the positive class can be estimated");
+        }
+        Ok(Self { bound, class, schema, confidence })
+    }
+
+    /// The class, where one was asked for by name.
+    fn group(&self) -> Option<String> {
+        self.bound.class.as_ref().map(|class| format!("class: {class}"))
+    }
+
+    fn believed(&self, believing: &Believing) -> Option<Estimate> {
+        let confidence = self.confidence;
+        match (self.bound.metric, believing.binary()) {
+            (Metric::Accuracy, None) => believing.all().share(confidence),
+            (Metric::Accuracy, Some(binary)) => binary.accuracy(confidence),
+            (Metric::Precision, Some(binary)) => binary.precision(confidence),
+            (Metric::Recall, Some(binary)) => binary.recall(confidence),
+            (Metric::F1, Some(binary)) => binary.f1(confidence),
+            (Metric::Auc, _) => believing.auc(confidence),
+            _ => None,
+        }
+    }
+
+    fn measured(&self, profile: &Profile) -> Option<Estimate> {
+        let (confusion, confidence) = (&profile.overall.confusion.labelled, self.confidence);
+        let of_class = || by_class(confusion, confidence).into_iter().nth(self.class);
+        match self.bound.metric {
+            Metric::Accuracy => accuracy(confusion, confidence),
+            Metric::BalancedAccuracy => balanced_accuracy(confusion, confidence),
+            Metric::PrecisionMacro => precision_macro(confusion, confidence),
+            Metric::F1Macro => f1_macro(confusion, confidence),
+            Metric::Precision => of_class()?.precision,
+            Metric::Recall => of_class()?.recall,
+            Metric::F1 => of_class()?.f1,
+            Metric::Auc => {
+                let bins = joined(&profile.overall.scores.bins);
+                let of =
+                    |count: fn(&ScoreBin) -> u64| -> Vec<u64> { bins.iter().map(count).collect() };
+                auc(&of(|bin| bin.negative), &of(|bin| bin.positive), confidence)
+            }
+            Metric::LogLoss => {
+                let losses = &profile.losses;
+                let sum = losses.log_loss.times(LOSS_STEP);
+                let squares = losses.log_loss_squares.times(LOSS_STEP);
+                Sums { rows: losses.rows, sum, squares }.mean(confidence)
+            }
+            Metric::Brier => {
+                let losses = &profile.losses;
+                let sum = losses.brier.times(LOSS_STEP);
+                let squares = losses.brier_squares.times(LOSS_STEP);
+                Sums { rows: losses.rows, sum, squares }.mean(confidence)
+            }
+            Metric::Ece => {
+                let bins =
+                    reliability(&profile.overall.scores.bins, self.schema.outcomes().positive);
+                expected_calibration_error(&bins, confidence)
+            }
+            Metric::Mae => {
+                let (errors, step) = self.errors(profile)?;
+                let sum = errors.absolute.times(step);
+                let squares = errors.squares.times(step * step);
+                Sums { rows: errors.rows, sum, squares }.mean(confidence)
+            }
+            Metric::Rmse => {
+                let (errors, step) = self.errors(profile)?;
+                let sum = errors.squares.times(step * step);
+                let coarse = step * ErrorSums::COARSE_STEPS as f64;
+                // What coarse steps cannot tell apart is at least what equal errors have.
+                let squares = errors.fourth_powers.times(coarse.powi(4));
+                let squares = squares.max(sum * sum / errors.rows.max(1) as f64);
+                Sums { rows: errors.rows, sum, squares }.root_mean(confidence)
+            }
+        }
+    }
+
+    fn errors<'p>(&self, profile: &'p Profile) -> Option<(&'p ErrorSums, f64)> {
+        Some((&profile.overall.errors, self.schema.predicted_numbers()?.step))
+    }
+}
+
+/// Bins of all predicted classes together.
+fn joined(sides: &[Vec<ScoreBin>]) -> Vec<ScoreBin> {
+    let mut all = sides.first().cloned().unwrap_or_default();
+    for side in sides.iter().skip(1) {
+        all.iter_mut().zip(side).for_each(|(bin, more)| bin.merge(more));
+    }
+    all
+}
+
+/// Bins of confidence: of rows predicted otherwise than as the positive class, the score from 1 down.
+fn reliability(sides: &[Vec<ScoreBin>], positive: Option<usize>) -> Vec<ReliabilityBin> {
+    let empty = ReliabilityBin { rows: 0, correct: 0, confidence: 0.0 };
+    let mut bins = vec![empty; CALIBRATION_BINS];
+    for (side, scores) in sides.iter().enumerate() {
+        let is_turned = positive.is_some_and(|positive| positive != side);
+        for (index, bin) in scores.iter().enumerate() {
+            let place = if is_turned { scores.len() - 1 - index } else { index };
+            let into = &mut bins[place * CALIBRATION_BINS / scores.len()];
+            let sum = bin.labelled_sum.times(SCORE_STEP);
+            into.rows += bin.labelled();
+            into.correct += if is_turned { bin.negative } else { bin.positive };
+            into.confidence += if is_turned { bin.labelled() as f64 - sum } else { sum };
+        }
+    }
+    bins
 }
 
 /// First minus second, for two independent estimates.
@@ -218,6 +452,8 @@ fn drop_of(first: Estimate, second: Estimate) -> Estimate {
 #[cfg(test)]
 mod tests {
     use mloop_core::Status;
+    use mloop_core::counts::{LossSums, OutcomeCounts, OutcomeLayout};
+    use mloop_core::schema::{ColumnKind, NumericSchema, PREDICTION_COLUMN};
     use mloop_monitor::conformance::check_monitor;
     use serde_json::json;
 
@@ -230,12 +466,12 @@ mod tests {
     }
 
     fn count(profile: &mut Profile, rows: usize, right: usize) {
-        profile.overall = mloop_core::counts::Confusion::new(2);
-        profile.calibration.fill(CalibrationBin::default());
+        let layout = OutcomeLayout { classes: 2, positive: None };
+        profile.overall = OutcomeCounts::new(layout);
         for row in 0..rows {
             let (truth, correct) = (row % 2, row < right);
-            profile.overall.observe(if correct { truth } else { 1 - truth }, Some(truth));
-            CalibrationBin::observe(&mut profile.calibration, 0.9, correct);
+            let prediction = if correct { truth } else { 1 - truth };
+            profile.overall.observe(layout, prediction, Some(truth), Some(0.9));
         }
     }
 
@@ -304,6 +540,134 @@ mod tests {
         {
             let found = monitor(settings).check(&window(0, 0)).await.expect("findings");
             assert_eq!(found.first().map(|finding| finding.status), expected);
+        }
+    }
+
+    /// A window and a reference of a classifier with a positive class, `b`: scores of 0.05, 0.15, …,
+    /// so often right as they say, on 1,000 rows each; in the window those of `b` are shifted.
+    fn scored(labelled: bool, more_of_the_unsure: u64) -> Evidence {
+        let mut evidence = evidence();
+        evidence.schema.positive = Some("b".to_owned());
+        let (layout, digest) = (evidence.schema.outcomes(), evidence.schema.digest());
+        (evidence.current.schema, evidence.reference.schema) = (digest, digest);
+        let count = |profile: &mut Profile, labelled: bool, more: u64| {
+            profile.overall = OutcomeCounts::new(layout);
+            profile.losses = LossSums::default();
+            for decile in 0..10u64 {
+                let score = decile as f64 / 10.0 + 0.05;
+                for row in 0..100 * if (4..6).contains(&decile) { 1 + more } else { 1 } {
+                    let truth = usize::from(row % 100 < decile * 10 + 5);
+                    let (prediction, label) = (usize::from(score > 0.5), labelled.then_some(truth));
+                    profile.overall.observe(layout, prediction, label, Some(score));
+                    profile.losses.observe(layout, &[1.0 - score, score], truth);
+                }
+            }
+        };
+        count(&mut evidence.reference, true, 0);
+        count(&mut evidence.current, labelled, more_of_the_unsure);
+        evidence
+    }
+
+    async fn value(metric: serde_json::Value, evidence: &Evidence) -> f64 {
+        let found = monitor(json!({"metrics": [metric.clone()]})).check(evidence).await;
+        let found = found.expect("findings").remove(0);
+        assert!(found.n > 0 && found.interval.is_some(), "{metric}: {found:?}");
+        found.value.expect("a value")
+    }
+
+    #[tokio::test]
+    async fn each_metric_is_that_of_its_definition() {
+        let window = scored(true, 0);
+        // 75 of 100 right on each side, evenly calibrated.
+        for (metric, expected) in [
+            ("accuracy", 0.75),
+            ("balanced_accuracy", 0.75),
+            ("precision", 0.75),
+            ("recall", 0.75),
+            ("f1", 0.75),
+            ("precision_macro", 0.75),
+            // Over all pairs of deciles; the mean entropy of the deciles.
+            ("auc", 0.83),
+            ("brier", 0.1675),
+            ("log_loss", 0.503_83),
+            ("ece", 0.0),
+        ] {
+            let found = value(json!({"metric": metric, "limit": 0.5}), &window).await;
+            assert!((found - expected).abs() < 1e-4, "{metric}: {found} is not {expected}");
+        }
+        let of_a = json!({"metric": "recall", "class": "a", "limit": 0.5});
+        assert!((value(of_a, &window).await - 0.75).abs() < 1e-9);
+    }
+
+    #[tokio::test]
+    async fn without_labels_the_scores_tell_what_is_to_be_expected() {
+        let blind = scored(false, 0);
+        for (metric, expected) in
+            [("accuracy", 0.75), ("precision", 0.75), ("recall", 0.75), ("f1", 0.75), ("auc", 0.83)]
+        {
+            let asked = json!({"metric": metric, "estimated": true, "limit": 0.5});
+            let found = value(asked, &blind).await;
+            // Laplace's rule moves each decile by less than a hundredth.
+            assert!((found - expected).abs() < 0.01, "{metric}: {found} is not {expected}");
+        }
+        // Many more rows of which the model is unsure: it will be right less often.
+        let asked =
+            json!({"metrics": [{"metric": "accuracy", "estimated": true, "max_drop": 0.02}]});
+        for (more, expected) in [(0, Status::Ok), (20, Status::Drifted)] {
+            let found = monitor(asked.clone()).check(&scored(false, more)).await.expect("findings");
+            assert_eq!(found[0].status, expected, "{more}: {:?}", found[0]);
+            assert_eq!(found[0].check, "estimated_performance_drop");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_of_numbers_are_in_the_unit_of_the_column() {
+        let mut evidence = evidence();
+        let numeric = NumericSchema { edges: vec![0.0, 10.0], step: 0.25 };
+        evidence.schema.classes.clear();
+        for column in &mut evidence.schema.columns {
+            if column.name == PREDICTION_COLUMN {
+                column.kind = ColumnKind::Numeric(numeric.clone());
+            }
+        }
+        let digest = evidence.schema.digest();
+        (evidence.current.schema, evidence.reference.schema) = (digest, digest);
+        for row in 0..100 {
+            // Errors of 3 and −1, by turns, are 12 and −4 steps.
+            evidence.current.overall.errors.observe(Some(if row % 2 == 0 { 12 } else { -4 }));
+        }
+        let near = |found: f64, expected: f64| (found - expected).abs() < 1e-9;
+        let mae = value(json!({"metric": "mae", "limit": 5.0}), &evidence).await;
+        let rmse = value(json!({"metric": "rmse", "limit": 5.0}), &evidence).await;
+        assert!(near(mae, 2.0) && near(rmse, 5f64.sqrt()), "{mae} {rmse}");
+    }
+
+    #[tokio::test]
+    async fn what_the_model_cannot_be_asked_is_an_error_that_says_why() {
+        for (metric, expected) in [
+            (json!({"metric": "auc", "limit": 0.5}), "no positive class"),
+            (json!({"metric": "precision", "limit": 0.5}), "no positive class"),
+            (json!({"metric": "rmse", "limit": 0.5}), "predicts no numbers"),
+            (json!({"metric": "recall", "class": "c", "limit": 0.5}), "no class `c`; it has: a, b"),
+            (json!({"metric": "precision", "estimated": true, "limit": 0.5}), "no positive class"),
+        ] {
+            let asked = monitor(json!({"metrics": [metric]})).check(&window(1000, 900)).await;
+            let error = asked.expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_metric_that_means_nothing_is_refused() {
+        for (metric, expected) in [
+            (json!({"metric": "accuracy", "class": "a", "limit": 0.5}), "is not of one class"),
+            (json!({"metric": "ece", "estimated": true, "limit": 0.5}), "cannot be estimated"),
+            (json!({"metric": "accuracy", "limit": 1.5}), "must lie between"),
+        ] {
+            let settings = json!({"metrics": [metric]});
+            let settings: PerformanceConfig = serde_json::from_value(settings).expect("settings");
+            let error = settings.build("p".to_owned(), &()).err().expect(expected);
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 

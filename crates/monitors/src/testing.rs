@@ -21,11 +21,9 @@ pub(crate) fn evidence() -> Evidence {
         format: PROFILE_FORMAT,
         model: model.clone(),
         classes,
+        positive: None,
         columns: vec![column("brightness", numeric), column(PREDICTION_COLUMN, categorical)],
-        groups: vec![GroupSchema {
-            attribute: "site".to_owned(),
-            values: vec!["north".to_owned(), "south".to_owned()],
-        }],
+        groups: vec![GroupSchema::of("site", &["north", "south"])],
         latency_objective_micros: Some(2_000),
     };
     let subject = Subject { model, target: TargetName::new("t").expect("a name") };

@@ -44,10 +44,7 @@ impl Assembly<'_> {
         folder: &Path,
         parts: Parts<'_>,
     ) -> Result<Registration, OrchestratorError> {
-        if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(OrchestratorError::io("clearing", folder))?;
-        }
-        let mut written = Folder { root: folder.to_owned(), files: vec![] };
+        let mut written = Folder::empty(folder)?;
         for name in MODEL_FILES {
             written.copy(name, &parts.model.join(name))?;
         }
@@ -134,18 +131,30 @@ fn lines(items: &[impl Serialize]) -> Result<Vec<u8>, OrchestratorError> {
 }
 
 /// A version's folder while it is filled.
-struct Folder {
+pub(crate) struct Folder {
     root: PathBuf,
     files: Vec<FileEntry>,
 }
 
 impl Folder {
+    /// One without files; those of an earlier try are removed.
+    pub(crate) fn empty(root: &Path) -> Result<Self, OrchestratorError> {
+        if root.exists() {
+            std::fs::remove_dir_all(root).map_err(OrchestratorError::io("clearing", root))?;
+        }
+        Ok(Self { root: root.to_owned(), files: vec![] })
+    }
+
     fn copy(&mut self, name: &str, from: &Path) -> Result<(), OrchestratorError> {
         let bytes = std::fs::read(from).map_err(OrchestratorError::io("reading", from))?;
         self.write(name, &bytes)
     }
 
-    fn write_json(&mut self, name: &str, value: &impl Serialize) -> Result<(), OrchestratorError> {
+    pub(crate) fn write_json(
+        &mut self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<(), OrchestratorError> {
         let text = mloop_core::canonical_json(value)
             .map_err(OrchestratorError::damaged(format!("the content of {name}")))?;
         self.write(name, text.as_bytes())
@@ -161,7 +170,7 @@ impl Folder {
         Ok(())
     }
 
-    fn manifest(&self) -> Result<Manifest, OrchestratorError> {
+    pub(crate) fn manifest(&self) -> Result<Manifest, OrchestratorError> {
         Manifest::new(self.files.clone()).map_err(|error| {
             OrchestratorError::invalid("listing the version's files", error.to_string())
         })

@@ -51,6 +51,7 @@ mod tests {
             threshold,
             n: 0,
             status: Status::Ok,
+            detail: None,
         };
         let all = std::iter::repeat_n(Some(0.1), judged).chain(std::iter::repeat_n(None, told));
         all.map(finding).collect()

@@ -3,6 +3,7 @@
 //! | flow | file | decides in |
 //! |---|---|---|
 //! | [`MonitoringOrchestrator`]: window → findings → reporters | `monitoring.rs` | [`mloop_core::MonitoringOutcome::of`] |
+//! | [`ReferenceOrchestrator`]: rows → reference of a model from elsewhere | `referencing.rs` | |
 //! | [`RetrainOrchestrator`]: past → verdicts → one job a cause | `retraining.rs` | [`plan`], [`closing`] |
 //! | [`CVTrainingOrchestrator`]: job → version in the registry | `training.rs`, `assembling.rs` | [`split`] |
 //! | [`EvaluationOrchestrator`]: two versions → verdict | `evaluation.rs` | [`gate`] |
@@ -39,6 +40,7 @@ pub mod points;
 mod preview;
 pub mod progress;
 mod reference;
+mod referencing;
 mod restoring;
 mod retraining;
 mod retraining_result;
@@ -67,6 +69,7 @@ pub use monitoring::{
 };
 pub use past::{history, serving};
 pub use preview::{RetrainPreview, Would};
+pub use referencing::{BuildReference, ReferenceBuilt, ReferenceDeps, ReferenceOrchestrator};
 pub use retraining::{RetrainConfig, RetrainDeps, RetrainOrchestrator, RetrainRequest};
 pub use retraining_result::{
     ClosedEpisode, NamedVerdict, RETRAINING_FORMAT, RetrainOutcome, RetrainResult,

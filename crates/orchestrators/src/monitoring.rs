@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::OrchestratorError;
 use crate::false_alarms::FalseAlarmBudget;
 use crate::reference::{self, LoadedReference};
+use crate::referencing;
 use crate::served::{Served, served};
 
 /// Earlier runs that are looked at when blind windows are counted; windows may have several.
@@ -155,8 +156,8 @@ impl MonitoringOrchestrator {
         let key = ProfileKey { subject: subject.clone(), version: version.version.digest };
         let count = async |window| {
             let (key, schema) = (key.clone(), reference.schema.clone());
-            let others = served.answering_in(window);
-            self.profile(ProfileRequest { key, schema, others, window, as_of }).await
+            let (others, spans) = (served.answering_in(window), served.spans());
+            self.profile(ProfileRequest { key, schema, others, spans, window, as_of }).await
         };
         let window = count(request.window).await?;
         let labels = match self.label_window(request.window)? {
@@ -196,15 +197,19 @@ impl MonitoringOrchestrator {
         let doing = format!("finding the version of {subject} to monitor");
         let wanted = match request.version {
             Some(number) => Wanted::Number(number),
-            None => {
-                let version = served.longest_in(request.window).ok_or_else(|| {
-                    let problem = "no version was switched to production yet; deploy one, or name one by its number";
-                    OrchestratorError::invalid(&doing, problem)
-                })?;
-                Wanted::Exactly(version)
-            }
+            None => match served.longest_in(request.window) {
+                Some(version) => Wanted::Exactly(version),
+                None => Wanted::ReferenceOnly,
+            },
         };
         let versions = self.deps.registry.versions(&subject.model).await?;
+        if wanted == Wanted::ReferenceOnly {
+            return referencing::newest(&versions).cloned().ok_or_else(|| {
+                let problem = "no version was switched to production yet; deploy one, name one by its number, or \
+                               build the reference of a model from elsewhere with `reference build`";
+                OrchestratorError::invalid(&doing, problem)
+            });
+        }
         versions.into_iter().find(|version| wanted.is(version)).ok_or_else(|| match wanted {
             Wanted::Number(number) => OrchestratorError::invalid(
                 doing,
@@ -214,6 +219,7 @@ impl MonitoringOrchestrator {
                 doing,
                 format!("{version} served, but the registry does not have it; restore it"),
             ),
+            Wanted::ReferenceOnly => OrchestratorError::invalid(doing, "there is none"),
         })
     }
 
@@ -255,7 +261,8 @@ impl MonitoringOrchestrator {
             schema: reference.schema,
             reference: reference.profile,
             latency: self.latency(&counted.window, version.version).await?,
-            current: counted.with_labels(),
+            current: counted.window,
+            earlier: counted.labels,
             confidence: None,
         };
         let (mut findings, mut failures) = look(&self.deps.monitors, &evidence).await;
@@ -420,20 +427,12 @@ struct Counted {
     labels: Option<Profile>,
 }
 
-impl Counted {
-    /// The window with all that labels have a part in taken from the earlier one.
-    fn with_labels(self) -> Profile {
-        let Some(Profile { overall, calibration, groups, .. }) = self.labels else {
-            return self.window;
-        };
-        Profile { overall, calibration, groups, ..self.window }
-    }
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Wanted {
     Number(u64),
     Exactly(VersionRef),
+    /// The newest reference of a model that was not deployed here.
+    ReferenceOnly,
 }
 
 impl Wanted {
@@ -441,6 +440,7 @@ impl Wanted {
         match self {
             Self::Number(number) => version.version.number == *number,
             Self::Exactly(wanted) => version.version == *wanted,
+            Self::ReferenceOnly => false,
         }
     }
 }

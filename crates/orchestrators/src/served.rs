@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use mloop_core::deployment::{Deployment, DeploymentVerdict, JournalEntry, Step};
 use mloop_core::{Sha256Digest, Subject, VersionRef, Window};
-use mloop_platform::{Journal, PlatformError};
+use mloop_platform::{Journal, PlatformError, ServedSpan};
 use serde_json::Value;
 
 use crate::progress::{PASSED, outcome, verified_at};
@@ -87,6 +87,38 @@ impl Served {
             *from < window.end() && until.is_none_or(|until| until > window.start())
         };
         turns.chain(tries).filter(within).map(|(version, ..)| version.digest).collect()
+    }
+
+    /// The times in which one version alone answered: since its switch was verified, until the next
+    /// deployment that may have touched production was opened.
+    pub(crate) fn spans(&self) -> Vec<ServedSpan> {
+        let unsure = |turn: &Turn| {
+            let turns = self.turns.iter().map(|next| (next.opened, Some(next.from)));
+            let tries = self.tries.iter().map(|one| (one.opened, one.closed));
+            let mut found: Vec<_> =
+                turns.chain(tries).filter(|(opened, _)| *opened >= turn.from).collect();
+            found.sort_unstable();
+            found
+        };
+        let mut spans = vec![];
+        for turn in &self.turns {
+            let (version, mut from) = (turn.version.digest, Some(turn.from));
+            for (opened, closed) in unsure(turn) {
+                let Some(sure) = from.filter(|from| turn.until.is_none_or(|until| *from < until))
+                else {
+                    break;
+                };
+                if opened > sure {
+                    let until = turn.until.map_or(opened, |until| until.min(opened));
+                    spans.push(ServedSpan { from: sure, until: Some(until), version });
+                }
+                from = closed.map(|closed| closed.max(sure));
+            }
+            if let Some(from) = from.filter(|from| turn.until.is_none_or(|until| *from < until)) {
+                spans.push(ServedSpan { from, until: turn.until, version });
+            }
+        }
+        spans
     }
 
     /// The version that served longest in a window, of two that served as long the later one. A
@@ -251,6 +283,46 @@ mod tests {
         for (name, deployments, expected) in table {
             let found = Served::of(&deployments).longest_in(window);
             assert_eq!(found.map(|version| version.number), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_version_alone_answered_but_while_another_was_coming_or_going() {
+        use DeploymentVerdict::{RolledBack, Switched};
+        let first = || deployment(1, Some((Switched, -600)), &[]);
+        let opened = |minute, (one, entries): (Deployment, Vec<JournalEntry>)| {
+            (Deployment { opened_at: at(minute), ..one }, entries)
+        };
+        let table = [
+            ("nothing ever served", vec![], vec![]),
+            ("one that serves", vec![first()], vec![(1, -600, None)]),
+            (
+                "a switch that took ten minutes",
+                vec![opened(10, deployment(2, Some((Switched, 20)), &[])), first()],
+                vec![(1, -600, Some(10)), (2, 20, None)],
+            ),
+            (
+                "one that came to nothing",
+                vec![opened(10, deployment(2, Some((RolledBack, 25)), &[])), first()],
+                vec![(1, -600, Some(10)), (1, 25, None)],
+            ),
+            (
+                "one under way",
+                vec![opened(30, deployment(2, None, &[])), first()],
+                vec![(1, -600, Some(30))],
+            ),
+        ];
+        for (name, deployments, expected) in table {
+            let found: Vec<_> = Served::of(&deployments).spans();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(number, from, until): (u64, i64, Option<i64>)| ServedSpan {
+                    from: at(from),
+                    until: until.map(at),
+                    version: version(number).digest,
+                })
+                .collect();
+            assert_eq!(found, expected, "{name}");
         }
     }
 

@@ -48,7 +48,7 @@ pub use notify::{
 };
 pub use sources::{
     LabelledRow, LabelledTraffic, ProfileBuilder, ProfileRequest, ProfileRow, ProfileSource,
-    Reference, ReferenceRequest, Sources, TrafficLimit, TrafficSource,
+    Reference, ReferenceRequest, ServedSpan, SourceReference, Sources, TrafficLimit, TrafficSource,
 };
 
 #[cfg(feature = "testing")]

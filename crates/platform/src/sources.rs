@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use mloop_core::profile::{ProfileKey, StoredProfile};
-use mloop_core::{Profile, ProfileSchema, Sha256Digest, Window};
+use mloop_core::{Profile, ProfileSchema, Sha256Digest, Subject, Window};
 
 use crate::PlatformError;
 
@@ -18,11 +18,40 @@ pub struct ProfileRequest {
     /// Digests of other versions that are known to have served in the window: their answers are
     /// counted as such, those of all versions beside as mixed.
     pub others: BTreeSet<Sha256Digest>,
+    /// When versions are known to have served: rows that do not name who answered them are told by it.
+    /// Those of other times count as mixed; with no span at all, every row is this version's.
+    pub spans: Vec<ServedSpan>,
     /// The frozen bins.
     pub schema: ProfileSchema,
     /// The window of request times.
     pub window: Window,
     /// The moment up to which input is looked for; labels that arrived by then are joined.
+    pub as_of: DateTime<Utc>,
+}
+
+/// A time in which one version alone answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServedSpan {
+    /// Its first moment.
+    pub from: DateTime<Utc>,
+    /// The first moment after it; none: it has no end yet.
+    pub until: Option<DateTime<Utc>>,
+    /// The version's digest.
+    pub version: Sha256Digest,
+}
+
+/// A reference that a source is to make of its own rows, for a model that was not trained here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceReference {
+    /// Model and target.
+    pub subject: Subject,
+    /// Rows of these times; none: all rows.
+    pub window: Option<Window>,
+    /// The window that the reference is filed under.
+    pub filed: Window,
+    /// A schema to be kept; none makes a new one of the rows.
+    pub inherit: Option<ProfileSchema>,
+    /// The moment up to which input is looked for.
     pub as_of: DateTime<Utc>,
 }
 
@@ -43,6 +72,19 @@ pub trait ProfileSource: Send + Sync {
     /// # Errors
     /// When the traffic could not be read.
     async fn profile(&self, request: &ProfileRequest) -> Result<StoredProfile, PlatformError>;
+
+    /// Makes a reference of its rows.
+    ///
+    /// # Errors
+    /// [`PlatformError::Invalid`] when the source makes none, or its rows are not fit for one; when the
+    /// traffic could not be read.
+    async fn reference(&self, request: &SourceReference) -> Result<Reference, PlatformError>;
+
+    /// Looks whether the traffic could be read at a moment; changes nothing.
+    ///
+    /// # Errors
+    /// When it could not.
+    async fn probe(&self, as_of: DateTime<Utc>) -> Result<(), PlatformError>;
 }
 
 /// How much labelled traffic may be held in memory.
@@ -124,10 +166,14 @@ pub struct ProfileRow {
     pub prediction: String,
     /// Its probability.
     pub confidence: f64,
+    /// Probabilities of all classes in the model's order; none where they are not known.
+    pub probabilities: Vec<f64>,
     /// True class, where known.
     pub label: Option<String>,
     /// Group attributes.
     pub attributes: BTreeMap<String, String>,
+    /// Activations of the layer before the last; none where they are not known.
+    pub embedding: Vec<f32>,
 }
 
 /// What a reference is to be made of.

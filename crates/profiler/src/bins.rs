@@ -4,16 +4,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mloop_core::ProfileSchema;
 use mloop_core::schema::{
-    CONFIDENCE_COLUMN, CategoricalSchema, ColumnKind, ColumnSchema, GroupSchema, NumericSchema,
-    PREDICTION_COLUMN, PROFILE_FORMAT,
+    CONFIDENCE_COLUMN, CategoricalSchema, ColumnKind, ColumnSchema, EMBEDDING_COLUMN, GroupSchema,
+    MAX_DIMENSION, NumericSchema, PREDICTION_COLUMN, PROFILE_FORMAT, VectorSchema,
 };
 use mloop_platform::{ProfileRow, ReferenceRequest};
 
 /// Bins of equal mass: fine enough that methods which need few of them can merge neighbours.
-const BINS: usize = 60;
+const BINS: usize = 120;
 
-/// Values of a group attribute that are counted apart; the rest counts as other.
-const MAX_GROUP_VALUES: usize = 50;
+/// Distinct values up to which each has a bin of its own, with empty ones between them.
+const OWN_BINS: usize = 100;
+
+/// Bins of each component of a vector.
+const COMPONENT_BINS: usize = 10;
+
+/// Pairs of random features of a vector.
+const PAIRS: usize = 16;
+
+/// Vectors of which the width of the kernel is taken.
+const KERNEL_ROWS: usize = 256;
+
+/// What random features are drawn with.
+const SEED: u64 = 0x6d6c_6f6f_7031;
+
+/// Values of a group attribute, and of an intersection, that are counted apart; the rest counts as other.
+const MAX_GROUPS: usize = 50;
 
 /// Bits of the range that fixed-point sums resolve.
 const RANGE_BITS: i32 = 20;
@@ -35,6 +50,11 @@ pub(crate) fn schema(request: &ReferenceRequest) -> ProfileSchema {
         name: CONFIDENCE_COLUMN.to_owned(),
         kind: ColumnKind::Numeric(numeric(confidences)),
     });
+    let embeddings = request.rows.iter().map(|row| row.embedding.as_slice());
+    columns.extend(vector(embeddings).map(|schema| ColumnSchema {
+        name: EMBEDDING_COLUMN.to_owned(),
+        kind: ColumnKind::Vector(schema),
+    }));
     let categories = request.classes.clone();
     columns.push(ColumnSchema {
         name: PREDICTION_COLUMN.to_owned(),
@@ -45,6 +65,7 @@ pub(crate) fn schema(request: &ReferenceRequest) -> ProfileSchema {
         format: PROFILE_FORMAT,
         model: request.key.subject.model.clone(),
         classes: request.classes.clone(),
+        positive: None,
         columns,
         groups: groups(&request.rows),
         latency_objective_micros: request.latency_objective_micros,
@@ -58,7 +79,7 @@ pub(crate) fn features(rows: &[ProfileRow]) -> BTreeSet<&str> {
 
 /// Edges at the quantiles of the finite values. A constant column gets one narrow bin around its
 /// value, a column without any the bin from 0 to 1: all that comes later is then out of range.
-fn numeric(values: impl Iterator<Item = f64>) -> NumericSchema {
+pub(crate) fn numeric(values: impl Iterator<Item = f64>) -> NumericSchema {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);
     let (Some(&low), Some(&high)) = (values.first(), values.last()) else {
@@ -72,7 +93,16 @@ fn numeric(values: impl Iterator<Item = f64>) -> NumericSchema {
     }
     let last = values.len() - 1;
     // Adding 0 makes -0 a plain 0, which it equals.
-    let mut edges: Vec<f64> = (0..=BINS).map(|i| values[i * last / BINS] + 0.0).collect();
+    let mut edges: Vec<f64> = values.iter().map(|value| value + 0.0).collect();
+    edges.dedup();
+    edges = if edges.len() > OWN_BINS {
+        (0..=BINS).map(|i| values[i * last / BINS] + 0.0).collect()
+    } else {
+        // A value's bin ends at the next number there is: what lies between two values is seen as such,
+        // and distances are those of the values themselves.
+        edges.into_iter().flat_map(|value| [value, value.next_up()]).collect()
+    };
+    edges.retain(|edge| edge.is_finite());
     edges.dedup_by(|next, before| *next <= *before);
     let range = (high - low).min(f64::MAX);
     let fine = (exponent(range) - RANGE_BITS).max(exponent(largest) - VALUE_BITS);
@@ -90,23 +120,79 @@ fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(u64::try_from(biased).map_or(1, |biased| biased << 52))
 }
 
-/// The attributes seen, each with its most frequent values.
-fn groups(rows: &[ProfileRow]) -> Vec<GroupSchema> {
-    let mut seen: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
-    for (attribute, value) in rows.iter().flat_map(|row| &row.attributes) {
-        *seen.entry(attribute).or_default().entry(value).or_default() += 1;
+/// How vectors are counted; none where there are none, or none of one dimension that can be.
+///
+/// The kernel is as wide as the median distance of two vectors (Gretton et al. 2012, section 8), of an
+/// even choice of them.
+pub(crate) fn vector<'a>(vectors: impl Iterator<Item = &'a [f32]>) -> Option<VectorSchema> {
+    let sound = |vector: &&[f32]| !vector.is_empty() && vector.iter().all(|n| n.is_finite());
+    let vectors: Vec<&[f32]> = vectors.filter(sound).collect();
+    let dimension = vectors.first()?.len();
+    if dimension > MAX_DIMENSION || vectors.iter().any(|vector| vector.len() != dimension) {
+        return None;
     }
-    let frequent = |values: BTreeMap<&str, u64>| {
-        let mut values: Vec<_> = values.into_iter().collect();
-        values.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
-        values.truncate(MAX_GROUP_VALUES);
-        let mut values: Vec<_> = values.into_iter().map(|(value, _)| value.to_owned()).collect();
-        values.sort_unstable();
-        values
+    let chosen: Vec<&&[f32]> =
+        vectors.iter().step_by(vectors.len().div_ceil(KERNEL_ROWS)).collect();
+    let distance = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+    let mut distances: Vec<f64> = (chosen.iter().enumerate())
+        .flat_map(|(index, one)| chosen[index + 1..].iter().map(move |other| (one, other)))
+        .map(|(one, other)| one.iter().zip(other.iter()).map(distance).sum::<f64>().sqrt())
+        .collect();
+    distances.sort_unstable_by(f64::total_cmp);
+    let median = distances.get(distances.len() / 2).copied().unwrap_or_default();
+    // Vectors that are all alike: any other one is then far away.
+    let bandwidth = if median > 0.0 { median } else { 1.0 };
+    let component = |index: usize| {
+        let mut values: Vec<f64> = vectors.iter().map(|vector| f64::from(vector[index])).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let last = values.len() - 1;
+        let inner = 1..COMPONENT_BINS;
+        let mut edges: Vec<f64> = inner.map(|i| values[i * last / COMPONENT_BINS] + 0.0).collect();
+        edges.dedup_by(|next, before| *next <= *before);
+        edges
     };
-    seen.into_iter()
-        .map(|(name, values)| GroupSchema { attribute: name.to_owned(), values: frequent(values) })
-        .collect()
+    let components = (0..dimension).map(component).collect();
+    Some(VectorSchema { dimension, pairs: PAIRS, bandwidth, seed: SEED, components })
+}
+
+/// The attributes seen and each pair of them, with their most frequent values.
+fn groups(rows: &[ProfileRow]) -> Vec<GroupSchema> {
+    let names: BTreeSet<&String> = rows.iter().flat_map(|row| row.attributes.keys()).collect();
+    let names: Vec<&String> = names.into_iter().collect();
+    let pairs = names
+        .iter()
+        .enumerate()
+        .flat_map(|(index, one)| names[index + 1..].iter().map(move |other| vec![*one, *other]));
+    let mut groups: Vec<GroupSchema> = names
+        .iter()
+        .map(|name| vec![*name])
+        .chain(pairs)
+        .map(|attributes| {
+            let value = |row: &ProfileRow| {
+                attributes.iter().map(|name| row.attributes.get(*name).cloned()).collect()
+            };
+            let names = attributes.iter().map(|name| (*name).clone()).collect();
+            frequent(names, rows.iter().map(value), MAX_GROUPS)
+        })
+        .collect();
+    groups.sort_unstable();
+    groups
+}
+
+/// The groups that these attributes make together: the most frequent ones, of equal ones the first.
+pub(crate) fn frequent(
+    attributes: Vec<String>,
+    rows: impl Iterator<Item = Option<Vec<String>>>,
+    most: usize,
+) -> GroupSchema {
+    let mut seen: BTreeMap<Vec<String>, u64> = BTreeMap::new();
+    rows.flatten().for_each(|value| *seen.entry(value).or_default() += 1);
+    let mut values: Vec<_> = seen.into_iter().collect();
+    values.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+    values.truncate(most);
+    let mut values: Vec<Vec<String>> = values.into_iter().map(|(value, _)| value).collect();
+    values.sort_unstable();
+    GroupSchema { attributes, values }
 }
 
 #[cfg(test)]
@@ -116,12 +202,34 @@ mod tests {
     #[test]
     fn bins_hold_equal_masses_and_the_range_has_a_million_steps() {
         let schema = numeric((0..6000).rev().map(f64::from));
-        assert_eq!((schema.bins(), schema.edges[0], schema.edges[60]), (60, 0.0, 5999.0));
+        assert_eq!((schema.bins(), schema.edges[0], schema.edges[120]), (120, 0.0, 5999.0));
         let mut counts = mloop_core::counts::NumericCounts::new(&schema);
         (0..6000).for_each(|value| counts.observe(&schema, Some(f64::from(value))));
-        assert!(counts.bins.iter().all(|rows| (99..=101).contains(rows)), "{:?}", counts.bins);
+        assert!(counts.bins.iter().all(|rows| (49..=51).contains(rows)), "{:?}", counts.bins);
         let steps = 5999.0 / schema.step;
         assert!((f64::from(1 << 20)..f64::from(1 << 21)).contains(&steps), "{steps}");
+    }
+
+    #[test]
+    fn few_values_have_a_bin_each() {
+        let schema = numeric([1.0, 3.0, 2.0, 3.0, -0.0].into_iter());
+        let mut counts = mloop_core::counts::NumericCounts::new(&schema);
+        [0.0, 1.0, 2.0, 2.5, 3.0, 3.1]
+            .iter()
+            .for_each(|value| counts.observe(&schema, Some(*value)));
+        assert_eq!((counts.bins, counts.below, counts.above), (vec![1, 0, 1, 0, 1, 1, 1], 0, 1));
+    }
+
+    #[test]
+    fn vectors_are_counted_by_a_kernel_as_wide_as_they_are_apart() {
+        let rows: Vec<Vec<f32>> = (0..100u8).map(|i| vec![f32::from(i), 0.0]).collect();
+        let schema = vector(rows.iter().map(Vec::as_slice)).expect("vectors");
+        assert_eq!((schema.dimension, schema.components.len()), (2, 2));
+        assert!((25.0..35.0).contains(&schema.bandwidth), "{}", schema.bandwidth);
+        assert_eq!((schema.components[0].len(), schema.components[1].len()), (9, 1));
+        let uneven = [vec![1.0], vec![1.0, 2.0]];
+        assert_eq!(vector(uneven.iter().map(Vec::as_slice)), None);
+        assert_eq!(vector([].into_iter()), None);
     }
 
     #[test]
@@ -143,6 +251,7 @@ mod tests {
                 format: PROFILE_FORMAT,
                 model: mloop_core::ModelName::new("m").expect("a name"),
                 classes: vec!["a".to_owned(), "b".to_owned()],
+                positive: None,
                 columns: vec![ColumnSchema {
                     name: "x".to_owned(),
                     kind: ColumnKind::Numeric(numeric.clone()),
@@ -157,19 +266,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_the_most_frequent_values_of_a_group_are_kept() {
-        let row = |value: usize| ProfileRow {
+    fn row(attributes: &[(&str, String)]) -> ProfileRow {
+        let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        ProfileRow {
             features: BTreeMap::new(),
             prediction: "a".to_owned(),
             confidence: 1.0,
+            probabilities: vec![],
             label: None,
-            attributes: [("site".to_owned(), format!("{value:03}"))].into(),
-        };
+            attributes: attributes.collect(),
+            embedding: vec![],
+        }
+    }
+
+    #[test]
+    fn only_the_most_frequent_values_of_a_group_are_kept() {
+        let site = |value: usize| row(&[("site", format!("{value:03}"))]);
         // 000 to 059 once, the last ten of them twice.
-        let rows: Vec<_> = (0..60).chain(50..60).map(row).collect();
+        let rows: Vec<_> = (0..60).chain(50..60).map(site).collect();
         let groups = groups(&rows);
-        let expected: Vec<_> = (0..40).chain(50..60).map(|value| format!("{value:03}")).collect();
+        let expected: Vec<_> =
+            (0..40).chain(50..60).map(|value| vec![format!("{value:03}")]).collect();
         assert_eq!((groups.len(), &groups[0].values), (1, &expected));
+    }
+
+    #[test]
+    fn two_attributes_also_make_groups_together() {
+        let both =
+            |sex: &str, race: &str| row(&[("sex", sex.to_owned()), ("race", race.to_owned())]);
+        let rows = [both("f", "x"), both("m", "y"), row(&[("sex", "m".to_owned())])];
+        let groups = groups(&rows);
+        let names: Vec<String> = groups.iter().map(GroupSchema::name).collect();
+        assert_eq!(names, ["race", "race & sex", "sex"]);
+        assert_eq!([groups[1].value(0), groups[1].value(1)], ["x & f", "y & m"]);
     }
 }

@@ -18,6 +18,8 @@ use crate::scan::{Batch, Decode, Unreadable};
 pub(crate) struct CaptureDecoder {
     window: Window,
     layout: Layout,
+    /// The positive class, whose probability is the score.
+    positive: Option<usize>,
     schema: SchemaRef,
     wanted: Wanted,
 }
@@ -37,7 +39,8 @@ impl CaptureDecoder {
         let ProfileRequest { key, schema, others, window, .. } = request;
         let classes = schema.classes.iter().cloned().collect();
         let wanted = Wanted::Answers { version: key.version, others: others.clone(), classes };
-        Self::new(*window, Layout::of(schema), wanted)
+        let positive = schema.outcomes().positive;
+        Self { positive, ..Self::new(*window, Layout::of(schema), wanted) }
     }
 
     /// For finding requests to learn from.
@@ -46,7 +49,7 @@ impl CaptureDecoder {
     }
 
     fn new(window: Window, layout: Layout, wanted: Wanted) -> Self {
-        Self { window, schema: layout.arrow(), layout, wanted }
+        Self { window, schema: layout.arrow(), layout, positive: None, wanted }
     }
 
     /// Who answered, and the bytes of the request's body where it is wanted.
@@ -100,11 +103,16 @@ impl Batch for CaptureBatch<'_> {
             position,
             origin,
             prediction: &answer.prediction,
-            confidence: answer.confidence,
+            score: match self.decoder.positive {
+                Some(positive) => answer.probabilities.get(positive).copied(),
+                None => Some(answer.confidence),
+            },
+            probabilities: &answer.probabilities,
             latency: Some(answer.latency_micros),
             size,
             features: &answer.features,
             attributes: &answer.attributes,
+            embedding: &answer.embedding,
         });
         Ok(())
     }

@@ -1,9 +1,7 @@
-//! The plan: join labels, keep the first of each id, count.
+//! The plan: join labels, tell copies apart, count.
 
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
-use datafusion::common::cast::as_binary_array;
 use datafusion::common::{DataFusionError, JoinType};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -11,10 +9,11 @@ use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{ExprFunctionExt, ident, lit};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
+use futures::TryStreamExt;
 use mloop_core::{BoxError, Profile};
 use mloop_platform::PlatformError;
+use tokio::task::JoinSet;
 
-use crate::aggregate;
 use crate::count::Counter;
 use crate::files;
 use crate::labels::{LABEL, LABEL_ID, LABEL_POSITION};
@@ -22,7 +21,7 @@ use crate::rows::{BATCH_ROWS, ID, POSITION, TIME};
 use crate::scan::ReadError;
 
 /// Number of a record among those with its id, from 1.
-const COPY: &str = "copy";
+pub(crate) const COPY: &str = "copy";
 
 /// What plans run with.
 #[derive(Debug, Clone, Copy)]
@@ -45,42 +44,63 @@ impl Engine {
     }
 }
 
-/// Captured rows with their labels, each id once: the first by time, with its first label.
+/// Captured rows, each with the first label of its id, and numbered among those with its id by time
+/// ([`COPY`], from 1): the first counts, the others are copies.
 ///
 /// Labels are the side that is held in memory and read to its end first, so that their unreadable
 /// lines are all counted, whatever was captured.
-pub(crate) fn labelled_once(
-    session: &SessionContext,
-    captured: Arc<dyn TableProvider>,
-    labels: Option<Arc<dyn TableProvider>>,
+pub(crate) fn labelled(
+    captured: DataFrame,
+    labels: Option<DataFrame>,
 ) -> Result<DataFrame, DataFusionError> {
-    let captured = session.read_table(captured)?;
+    let has_own = captured.schema().has_column_with_unqualified_name(LABEL);
     let rows = match labels {
         Some(labels) => {
-            session.read_table(labels)?.join(captured, JoinType::Right, &[LABEL_ID], &[ID], None)?
+            let captured = if has_own { captured.drop_columns(&[LABEL])? } else { captured };
+            let labels = numbered(labels, LABEL_ID, &[LABEL_POSITION])?;
+            let labels =
+                labels.filter(ident(COPY).eq(lit(1u64)))?.select([LABEL_ID, LABEL].map(ident))?;
+            labels.join(captured, JoinType::Right, &[LABEL_ID], &[ID], None)?
         }
-        None => captured
-            .with_column(LABEL, lit(ScalarValue::Utf8(None)))?
-            .with_column(LABEL_POSITION, lit(ScalarValue::UInt64(None)))?,
+        None if has_own => captured,
+        None => captured.with_column(LABEL, lit(ScalarValue::Utf8(None)))?,
     };
-    let order = [TIME, POSITION, LABEL_POSITION].map(|name| ident(name).sort(true, false));
-    let copy = row_number().partition_by(vec![ident(ID)]).order_by(order.into()).build()?;
-    rows.window(vec![copy.alias(COPY)])?.filter(ident(COPY).eq(lit(1u64)))
+    numbered(rows, ID, &[TIME, POSITION])
 }
 
-/// Counts rows into a profile.
+/// Rows without ids, each of which counts.
+pub(crate) fn all_first(rows: DataFrame) -> Result<DataFrame, DataFusionError> {
+    rows.with_column(COPY, lit(1u64))
+}
+
+/// Rows numbered among those with their id, in an order.
+fn numbered(rows: DataFrame, id: &str, order: &[&str]) -> Result<DataFrame, DataFusionError> {
+    let order = order.iter().map(|name| ident(*name).sort(true, false)).collect();
+    let copy = row_number().partition_by(vec![ident(id)]).order_by(order).build()?;
+    rows.window(vec![copy.alias(COPY)])
+}
+
+/// Counts rows into a profile: each partition into one of its own, which merge to the same bytes in
+/// whatever order they are done.
 pub(crate) async fn count(
     rows: DataFrame,
     counter: &Arc<Counter>,
 ) -> Result<Profile, DataFusionError> {
-    let counted = rows.aggregate(vec![], vec![aggregate::profile_of(counter).alias("profile")])?;
-    let batches = counted.collect().await?;
+    let mut parts = JoinSet::new();
+    for mut batches in rows.execute_stream_partitioned().await? {
+        let counter = Arc::clone(counter);
+        parts.spawn(async move {
+            let mut profile = counter.empty();
+            while let Some(batch) = batches.try_next().await? {
+                counter.observe(&mut profile, &batch)?;
+            }
+            Ok::<_, DataFusionError>(profile)
+        });
+    }
     let mut total = counter.empty();
-    for batch in &batches {
-        for bytes in as_binary_array(batch.column(0))?.iter().flatten() {
-            let merged = total.merge(&aggregate::decode(bytes)?);
-            merged.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        }
+    while let Some(part) = parts.join_next().await {
+        let part = part.map_err(|error| DataFusionError::External(error.into()))??;
+        total.merge(&part).map_err(|error| DataFusionError::External(error.into()))?;
     }
     Ok(total)
 }

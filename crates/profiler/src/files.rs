@@ -26,26 +26,25 @@ pub(crate) enum Root {
 }
 
 impl Root {
-    /// Lists the files of the hours below `folder`, sorted by name.
+    /// Lists files, sorted by name.
     ///
     /// # Errors
     /// When the root is not there, it cannot be read, or there are more files than `max_files`.
     pub(crate) async fn list(
         &self,
         what: &'static str,
-        folder: &str,
-        hours: Hours,
+        which: Which,
         max_files: usize,
     ) -> Result<Vec<SourceFile>, PlatformError> {
         let mut files = match self {
             Self::Folder(root) => {
-                let (root, folder) = (root.clone(), folder.to_owned());
+                let root = root.clone();
                 blocking("listing the files of a window", move || {
-                    list(what, &root, &folder, &hours, max_files)
+                    list(what, &root, &which, max_files)
                 })
                 .await?
             }
-            Self::Bucket(bucket) => objects::list(what, bucket, folder, &hours, max_files).await?,
+            Self::Bucket(bucket) => objects::list(what, bucket, &which, max_files).await?,
         };
         if files.len() > max_files {
             let problem = format!(
@@ -55,6 +54,24 @@ impl Root {
         }
         files.sort_unstable_by(|left, right| left.name.cmp(&right.name));
         Ok(files)
+    }
+}
+
+/// Which files below a root are meant.
+#[derive(Debug, Clone)]
+pub(crate) struct Which {
+    /// Below this folder of the root; empty: below the root itself.
+    pub(crate) folder: String,
+    /// Those that lie in the folder of one of these hours; none: all, however deep they lie.
+    pub(crate) hours: Option<Hours>,
+    /// What their names end with.
+    pub(crate) suffix: &'static str,
+}
+
+impl Which {
+    /// Files of captured lines or labels.
+    pub(crate) fn lines(folder: &str, hours: Hours) -> Self {
+        Self { folder: folder.to_owned(), hours: Some(hours), suffix: SUFFIX }
     }
 }
 
@@ -181,12 +198,11 @@ fn parts(moment: DateTime<Utc>) -> [u32; HOUR_DEPTH] {
     [u32::try_from(moment.year()).unwrap_or(0), moment.month(), moment.day(), moment.hour()]
 }
 
-/// Lists the files of the hours below `root/folder`, in no order. Blocks.
+/// Lists files below a root, in no order. Blocks.
 fn list(
     what: &str,
     root: &Path,
-    folder: &str,
-    hours: &Hours,
+    which: &Which,
     max_files: usize,
 ) -> Result<Vec<SourceFile>, PlatformError> {
     let doing = || listing(what, &root.display());
@@ -194,29 +210,39 @@ fn list(
         let problem = "there is no such folder; correct the path in the configuration, or create the folder if nothing was written yet";
         return Err(PlatformError::invalid(doing(), problem));
     }
-    let start = root.join(folder);
+    let start = root.join(&which.folder);
     if !start.is_dir() {
         tracing::warn!(folder = %start.display(), "there is no {what} folder yet: the window is empty");
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
-    walk(&start, &mut Vec::new(), hours, &mut files)
+    walk(&start, &mut Vec::new(), which, &mut files)
         .map_err(|(path, error)| failure(doing(), &path.display(), &error))?;
     // One more tells that there are too many.
     files.into_iter().take(max_files.saturating_add(1)).map(|path| describe(root, path)).collect()
 }
 
+/// Goes through the folders of the hours, or without any through all.
 fn walk(
     folder: &Path,
     numbers: &mut Vec<u32>,
-    hours: &Hours,
+    which: &Which,
     files: &mut Vec<PathBuf>,
 ) -> Result<(), (PathBuf, io::Error)> {
     let at = |error| (folder.to_owned(), error);
     for entry in fs::read_dir(folder).map_err(at)? {
         let path = entry.map_err(at)?.path();
+        let is_meant = path.to_string_lossy().ends_with(which.suffix);
+        let Some(hours) = &which.hours else {
+            if path.is_dir() {
+                walk(&path, numbers, which, files)?;
+            } else if is_meant {
+                files.push(path);
+            }
+            continue;
+        };
         if numbers.len() == HOUR_DEPTH {
-            if path.to_string_lossy().ends_with(SUFFIX) {
+            if is_meant {
                 files.push(path);
             }
             continue;
@@ -225,7 +251,7 @@ fn walk(
         let Some(number) = name.and_then(|name| name.parse().ok()) else { continue };
         numbers.push(number);
         if hours.touch(numbers) && path.is_dir() {
-            walk(&path, numbers, hours, files)?;
+            walk(&path, numbers, which, files)?;
         }
         numbers.pop();
     }
@@ -294,7 +320,8 @@ mod tests {
         }
         let hours = Hours::between(at("2026-02-28T23:59:59Z"), at("2026-03-01T01:00:00Z"));
         let root_folder = Root::Folder(root.path().to_owned());
-        let list = async |folder, max| root_folder.list("capture", folder, hours, max).await;
+        let list =
+            async |folder, max| root_folder.list("capture", Which::lines(folder, hours), max).await;
         let files = list("e/v", 3).await.expect("listed");
         let names: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.size)).collect();
         let expected = [
@@ -312,7 +339,7 @@ mod tests {
     fn a_root_that_is_not_there_is_a_mistake_of_the_configuration() {
         let root = tempfile::tempdir().expect("a folder");
         let hours = Hours::between(at("2026-03-01T00:00:00Z"), at("2026-03-01T00:00:00Z"));
-        let error = list("label", &root.path().join("no"), "", &hours, 9);
+        let error = list("label", &root.path().join("no"), &Which::lines("", hours), 9);
         assert!(matches!(error, Err(PlatformError::Invalid { .. })), "{error:?}");
     }
 

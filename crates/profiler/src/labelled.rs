@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use datafusion::arrow::array::Array;
 use datafusion::common::cast::{as_int64_array, as_string_array, as_uint64_array};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::ident;
+use datafusion::logical_expr::{ident, lit};
 use datafusion::prelude::DataFrame;
 use futures::TryStreamExt;
 use mloop_core::capture::CaptureRecord;
 use mloop_platform::{LabelledRow, PlatformError, TrafficLimit};
 
 use crate::captured::request_body;
+use crate::engine::COPY;
 use crate::files::{SourceFile, failure};
 use crate::labels::LABEL;
 use crate::lines::{Line, Lines};
@@ -52,6 +53,7 @@ pub(crate) async fn newest(
     limit: TrafficLimit,
 ) -> Result<Newest, DataFusionError> {
     let columns = [TIME, ID, POSITION, LABEL, SIZE].map(ident);
+    let rows = rows.filter(ident(COPY).eq(lit(1u64)))?;
     let mut batches = rows.select(columns)?.execute_stream().await?;
     let mut newest = Newest::default();
     while let Some(batch) = batches.try_next().await? {

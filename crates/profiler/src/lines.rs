@@ -13,6 +13,16 @@ pub(crate) enum Line<'a> {
     TooLong,
 }
 
+impl<'a> Line<'a> {
+    /// Its bytes, unless it is too long.
+    pub(crate) fn bytes(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Whole(bytes) | Self::Unfinished(bytes) => Some(bytes),
+            Self::TooLong => None,
+        }
+    }
+}
+
 /// Reads lines into one buffer that never grows over the limit.
 pub(crate) struct Lines<R> {
     reader: R,

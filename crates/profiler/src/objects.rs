@@ -8,28 +8,30 @@ use mloop_platform::PlatformError;
 use mloop_s3::{Bucket, Object, Reading};
 use tokio::runtime::Handle;
 
-use crate::files::{Hours, Origin, SUFFIX, SourceFile, listing};
+use crate::files::{Hours, Origin, SourceFile, Which, listing};
 
 /// Folders that are listed at once.
 const LISTED_AT_ONCE: usize = 8;
 
-/// Lists the files of the hours below `folder`, in no order: all, or more than `max_files`.
+/// Lists files, in no order: all, or more than `max_files`.
 pub(crate) async fn list(
     what: &str,
     bucket: &Bucket,
-    folder: &str,
-    hours: &Hours,
+    which: &Which,
     max_files: usize,
 ) -> Result<Vec<SourceFile>, PlatformError> {
     let failed = |error: mloop_s3::S3Error| error.platform(&listing(what, bucket));
+    let Which { folder, hours, suffix } = which;
     let start = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    let folders = hours.folders().into_iter().map(|hours| format!("{start}{hours}"));
+    let folders = hours.as_ref().map_or(vec![String::new()], Hours::folders);
+    let folders = folders.into_iter().map(|hours| format!("{start}{hours}"));
     let mut lists = futures::stream::iter(folders)
-        .map(async |folder| bucket.list(&folder, SUFFIX, max_files).await)
+        .map(async |folder| bucket.list(&folder, suffix, max_files).await)
         .buffered(LISTED_AT_ONCE);
     let mut files = Vec::new();
     while let Some(listed) = lists.try_next().await.map_err(failed)? {
-        let ours = listed.into_iter().filter(|object| is_of(hours, &start, &object.name));
+        let is_ours = |name: &str| hours.as_ref().is_none_or(|hours| is_of(hours, &start, name));
+        let ours = listed.into_iter().filter(|object| is_ours(&object.name));
         files.extend(ours.map(|object| SourceFile {
             name: object.name.clone(),
             size: object.size,

@@ -8,7 +8,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
-use mloop_core::schema::{CONFIDENCE_COLUMN, PREDICTION_COLUMN};
+use mloop_core::schema::{CONFIDENCE_COLUMN, EMBEDDING_COLUMN, PREDICTION_COLUMN, SCORE_COLUMN};
 use mloop_core::{Profile, ProfileSchema};
 use mloop_platform::{PlatformError, ProfileBuilder, ProfileRow, Reference, ReferenceRequest};
 
@@ -69,7 +69,9 @@ impl ReferenceBuilder {
         let counter = Counter::new(schema, request.key.clone(), request.window);
         let captured = Arc::new(captured_table(&Layout::of(schema), &request.rows)?);
         let labels = Arc::new(label_table(&request.rows)?);
-        let rows = engine::labelled_once(&self.engine.session()?, captured, Some(labels))?;
+        let session = self.engine.session()?;
+        let labels = session.read_table(labels)?;
+        let rows = engine::labelled(session.read_table(captured)?, Some(labels))?;
         engine::count(rows, &Arc::new(counter)).await
     }
 }
@@ -100,11 +102,13 @@ fn captured(layout: &Layout, first: u64, rows: &[ProfileRow]) -> Result<RecordBa
             position: number,
             origin: Origin::Own,
             prediction: &row.prediction,
-            confidence: row.confidence,
+            score: Some(row.confidence),
+            probabilities: &row.probabilities,
             latency: None,
             size: 0,
             features: &row.features,
             attributes: &row.attributes,
+            embedding: &row.embedding,
         });
     }
     builder.finish()
@@ -127,7 +131,7 @@ fn check_rows(request: &ReferenceRequest) -> Result<(), String> {
         }
     }
     let features = bins::features(&request.rows);
-    for name in [CONFIDENCE_COLUMN, PREDICTION_COLUMN] {
+    for name in [CONFIDENCE_COLUMN, EMBEDDING_COLUMN, PREDICTION_COLUMN, SCORE_COLUMN] {
         if features.contains(name) {
             return Err(format!(
                 "a feature is called `{name}`, which every profile has a column of its own for; rename it"

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, Float64Builder, Int64Builder, RecordBatch, StringBuilder, UInt8Builder, UInt64Builder,
+    ArrayRef, Float32Builder, Float64Builder, Int64Builder, ListBuilder, RecordBatch,
+    StringBuilder, UInt8Builder, UInt64Builder,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use mloop_core::ProfileSchema;
-use mloop_core::schema::{CONFIDENCE_COLUMN, ColumnKind, PREDICTION_COLUMN};
+use mloop_core::schema::{
+    CONFIDENCE_COLUMN, ColumnKind, EMBEDDING_COLUMN, PREDICTION_COLUMN, SCORE_COLUMN,
+};
 
 /// Columns of every row; features and attributes follow them by position.
 pub(crate) const ID: &str = "id";
@@ -17,7 +20,8 @@ pub(crate) const TIME: &str = "time";
 pub(crate) const POSITION: &str = "position";
 pub(crate) const ORIGIN: &str = "origin";
 pub(crate) const PREDICTION: &str = "prediction";
-pub(crate) const CONFIDENCE: &str = "confidence";
+pub(crate) const SCORE: &str = "score";
+pub(crate) const PROBABILITIES: &str = "probabilities";
 pub(crate) const LATENCY: &str = "latency";
 pub(crate) const SIZE: &str = "size";
 
@@ -52,7 +56,7 @@ impl Fill {
     }
 }
 
-/// Which features and attributes are read, by name; the columns that hold them are named by
+/// Which features, attributes and vectors are read, by name; the columns that hold them are named by
 /// position, since a feature may have any name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Layout {
@@ -60,53 +64,60 @@ pub(crate) struct Layout {
     pub(crate) features: Vec<String>,
     /// Attributes that group rows, or are categorical columns themselves.
     pub(crate) attributes: Vec<String>,
+    /// Vectors.
+    pub(crate) vectors: Vec<String>,
+    /// Whether the probabilities of all classes are read.
+    pub(crate) probabilities: bool,
 }
 
 impl Layout {
     /// What a schema counts.
     pub(crate) fn of(schema: &ProfileSchema) -> Self {
-        let mut layout = Self::default();
+        let mut layout = Self { probabilities: !schema.classes.is_empty(), ..Self::default() };
         for column in &schema.columns {
-            match &column.kind {
-                ColumnKind::Numeric(_) if column.name != CONFIDENCE_COLUMN => {
-                    layout.features.push(column.name.clone());
-                }
-                ColumnKind::Categorical(_) if column.name != PREDICTION_COLUMN => {
-                    layout.attributes.push(column.name.clone());
-                }
-                _ => {}
+            match (&column.kind, column.name.as_str()) {
+                (_, PREDICTION_COLUMN | CONFIDENCE_COLUMN | SCORE_COLUMN) => {}
+                (ColumnKind::Numeric(_), _) => layout.features.push(column.name.clone()),
+                (ColumnKind::Categorical(_), _) => layout.attributes.push(column.name.clone()),
+                (ColumnKind::Vector(_), _) => layout.vectors.push(column.name.clone()),
             }
         }
-        layout.attributes.extend(schema.groups.iter().map(|group| group.attribute.clone()));
+        let groups = schema.groups.iter().flat_map(|group| group.attributes.iter().cloned());
+        layout.attributes.extend(groups);
         layout.attributes.sort_unstable();
         layout.attributes.dedup();
         layout
     }
 
-    /// Names of the columns of features and attributes, in order.
-    pub(crate) fn columns(&self) -> impl Iterator<Item = (String, DataType)> + '_ {
-        let features = (0..self.features.len()).map(|i| (format!("f{i}"), DataType::Float64));
-        let attributes = (0..self.attributes.len()).map(|i| (format!("a{i}"), DataType::Utf8));
-        features.chain(attributes)
-    }
-
     /// The schema of the batches.
     pub(crate) fn arrow(&self) -> SchemaRef {
-        let fixed = [
-            (ID, DataType::Utf8),
-            (TIME, DataType::Int64),
-            (POSITION, DataType::UInt64),
-            (ORIGIN, DataType::UInt8),
-            (PREDICTION, DataType::Utf8),
-            (CONFIDENCE, DataType::Float64),
-            (LATENCY, DataType::UInt64),
-            (SIZE, DataType::UInt64),
+        let list = |item| DataType::List(Arc::new(Field::new("item", item, true)));
+        let mut fields = vec![
+            Field::new(ID, DataType::Utf8, false),
+            Field::new(TIME, DataType::Int64, false),
+            Field::new(POSITION, DataType::UInt64, false),
+            Field::new(ORIGIN, DataType::UInt8, false),
+            Field::new(PREDICTION, DataType::Utf8, false),
+            Field::new(SCORE, DataType::Float64, true),
+            Field::new(PROBABILITIES, list(DataType::Float64), true),
+            Field::new(LATENCY, DataType::UInt64, true),
+            Field::new(SIZE, DataType::UInt64, false),
         ];
-        let fixed = fixed.map(|(name, kind)| Field::new(name, kind, name == LATENCY));
-        let own = self.columns().map(|(name, kind)| Field::new(name, kind, true));
-        Arc::new(Schema::new(fixed.into_iter().chain(own).collect::<Vec<_>>()))
+        let mut own = |prefix, count, kind: DataType| {
+            fields
+                .extend((0..count).map(|i| Field::new(format!("{prefix}{i}"), kind.clone(), true)));
+        };
+        own(FEATURE, self.features.len(), DataType::Float64);
+        own(ATTRIBUTE, self.attributes.len(), DataType::Utf8);
+        own(VECTOR, self.vectors.len(), list(DataType::Float32));
+        Arc::new(Schema::new(fields))
     }
 }
+
+/// First letters of the names of columns that are named by position.
+pub(crate) const FEATURE: &str = "f";
+pub(crate) const ATTRIBUTE: &str = "a";
+pub(crate) const VECTOR: &str = "v";
 
 /// Who answered a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +163,10 @@ pub(crate) struct Row<'a> {
     pub(crate) origin: Origin,
     /// Predicted class.
     pub(crate) prediction: &'a str,
-    /// Its probability.
-    pub(crate) confidence: f64,
+    /// Its probability; with a positive class, the probability of that.
+    pub(crate) score: Option<f64>,
+    /// Probabilities of all classes, in their order; none where they are not known.
+    pub(crate) probabilities: &'a [f64],
     /// Time to answer, µs.
     pub(crate) latency: Option<u64>,
     /// Bytes of the request's body, where they matter; else 0.
@@ -162,6 +175,8 @@ pub(crate) struct Row<'a> {
     pub(crate) features: &'a BTreeMap<String, f64>,
     /// Group attributes by name.
     pub(crate) attributes: &'a BTreeMap<String, String>,
+    /// Activations of the layer before the last; none where they are not known.
+    pub(crate) embedding: &'a [f32],
 }
 
 /// Rows on their way into a batch.
@@ -174,11 +189,13 @@ pub(crate) struct RowBuilder {
     position: UInt64Builder,
     origin: UInt8Builder,
     prediction: StringBuilder,
-    confidence: Float64Builder,
+    score: Float64Builder,
+    probabilities: ListBuilder<Float64Builder>,
     latency: UInt64Builder,
     size: UInt64Builder,
     features: Vec<Float64Builder>,
     attributes: Vec<StringBuilder>,
+    vectors: Vec<ListBuilder<Float32Builder>>,
 }
 
 impl RowBuilder {
@@ -192,11 +209,17 @@ impl RowBuilder {
             position: UInt64Builder::new(),
             origin: UInt8Builder::new(),
             prediction: StringBuilder::new(),
-            confidence: Float64Builder::new(),
+            score: Float64Builder::new(),
+            probabilities: ListBuilder::new(Float64Builder::new()),
             latency: UInt64Builder::new(),
             size: UInt64Builder::new(),
             features: layout.features.iter().map(|_| Float64Builder::new()).collect(),
             attributes: layout.attributes.iter().map(|_| StringBuilder::new()).collect(),
+            vectors: layout
+                .vectors
+                .iter()
+                .map(|_| ListBuilder::new(Float32Builder::new()))
+                .collect(),
             layout: layout.clone(),
         }
     }
@@ -209,7 +232,10 @@ impl RowBuilder {
         self.position.append_value(row.position);
         self.origin.append_value(row.origin.code());
         self.prediction.append_value(row.prediction);
-        self.confidence.append_value(row.confidence);
+        self.score.append_option(row.score);
+        let probabilities = if self.layout.probabilities { row.probabilities } else { &[] };
+        self.probabilities.values().append_slice(probabilities);
+        self.probabilities.append(!probabilities.is_empty());
         self.latency.append_option(row.latency);
         self.size.append_value(row.size);
         for (column, name) in self.features.iter_mut().zip(&self.layout.features) {
@@ -219,6 +245,12 @@ impl RowBuilder {
             let value = row.attributes.get(name);
             text += value.map_or(0, String::len);
             column.append_option(value);
+        }
+        for (column, name) in self.vectors.iter_mut().zip(&self.layout.vectors) {
+            let vector = if name == EMBEDDING_COLUMN { row.embedding } else { &[] };
+            text += size_of_val(vector);
+            column.values().append_slice(vector);
+            column.append(!vector.is_empty());
         }
         self.fill.add(text);
     }
@@ -237,7 +269,8 @@ impl RowBuilder {
             Arc::new(self.position.finish()),
             Arc::new(self.origin.finish()),
             Arc::new(self.prediction.finish()),
-            Arc::new(self.confidence.finish()),
+            Arc::new(self.score.finish()),
+            Arc::new(self.probabilities.finish()),
             Arc::new(self.latency.finish()),
             Arc::new(self.size.finish()),
         ];
@@ -245,6 +278,7 @@ impl RowBuilder {
             .extend(self.features.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
         columns
             .extend(self.attributes.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
+        columns.extend(self.vectors.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
     }
 }

@@ -40,6 +40,9 @@ pub(crate) trait Decode: fmt::Debug + Send + Sync + 'static {
 
 /// Rows on their way into a batch.
 pub(crate) trait Batch {
+    /// The lines that follow are of another file.
+    fn begin_file(&mut self) {}
+
     /// Decodes a line; one that cannot be read leaves no trace.
     fn push(&mut self, position: u64, line: &str) -> Result<(), Unreadable>;
 
@@ -212,6 +215,7 @@ fn read_file(
         DataFusionError::External(Box::new(ReadError { place: file.origin.to_string(), cause }))
     };
     let mut lines = Lines::new(file.open().map_err(failed)?, reading.max_line_bytes);
+    batch.begin_file();
     while let Some((number, line)) = lines.next().map_err(failed)? {
         let position = (u64::from(placed.index) << 32) | number;
         if let Err(reason) = push(batch, position, &line, file, reading) {

@@ -56,18 +56,18 @@ fn all_traffic() -> EndpointName {
     EndpointName::new("AllTraffic").expect("letters are a valid name")
 }
 
-fn max_files() -> NonZeroUsize {
+pub(crate) fn max_files() -> NonZeroUsize {
     const { NonZeroUsize::new(100_000).expect("not zero") }
 }
 
-fn max_line_bytes() -> NonZeroUsize {
+pub(crate) fn max_line_bytes() -> NonZeroUsize {
     const { NonZeroUsize::new(32 << 20).expect("not zero") }
 }
 
 /// Memory of joins and sorts unless set, MiB.
 pub(crate) const MEMORY_MB: NonZeroUsize = const { NonZeroUsize::new(1024).expect("not zero") };
 
-fn memory_mb() -> NonZeroUsize {
+pub(crate) fn memory_mb() -> NonZeroUsize {
     MEMORY_MB
 }
 
@@ -83,18 +83,47 @@ impl Spec<Sources, PlatformDeps> for CaptureFilesSettings {
         if u32::try_from(self.max_files.get()).is_err() {
             return Err(BuildError::invalid("max_files", "must be at most 4294967295"));
         }
-        let root = self.root("path", &self.path, deps)?;
-        let labels = self.labels.as_deref();
-        let labels = labels.map(|labels| self.root("labels", labels, deps)).transpose()?;
-        let in_s3 = |root: &Root| matches!(root, Root::Bucket(_));
-        if self.s3.is_some() && !in_s3(&root) && !labels.as_ref().is_some_and(in_s3) {
-            let problem = "neither `path` nor `labels` is a place in S3, `s3://bucket/prefix`; make one of \
-                           them so, or leave this out";
-            return Err(BuildError::invalid("s3", problem));
-        }
+        let labels = self.labels.as_deref().map(|labels| ("labels", labels));
+        let (root, labels) = roots(("path", &self.path), labels, self.s3.as_ref(), deps)?;
         let source = Arc::new(CaptureFiles::new(&self, root, labels));
         Ok(Sources { profiles: Arc::clone(&source) as _, traffic: source })
     }
+}
+
+/// The places of traffic and labels, each with its key.
+pub(crate) fn roots(
+    path: (&str, &str),
+    labels: Option<(&str, &str)>,
+    s3: Option<&S3Settings>,
+    deps: &PlatformDeps,
+) -> Result<(Root, Option<Root>), BuildError> {
+    let root = root(path, s3, deps)?;
+    let labels = labels.map(|labels| self::root(labels, s3, deps)).transpose()?;
+    let in_s3 = |root: &Root| matches!(root, Root::Bucket(_));
+    if s3.is_some() && !in_s3(&root) && !labels.as_ref().is_some_and(in_s3) {
+        let problem =
+            "no place is one in S3, `s3://bucket/prefix`; make one of them so, or leave this out";
+        return Err(BuildError::invalid("s3", problem));
+    }
+    Ok((root, labels))
+}
+
+fn root(
+    (key, text): (&str, &str),
+    s3: Option<&S3Settings>,
+    deps: &PlatformDeps,
+) -> Result<Root, BuildError> {
+    if !text.starts_with(Place::SCHEME) {
+        let folder = deps.resolve(Path::new(text));
+        return is_there(key, &folder).map(|()| Root::Folder(folder));
+    }
+    let Some(s3) = s3 else {
+        let problem = format!(
+            "`{key}` is a place in S3: say at least in which region, as `s3: {{region: eu-central-1}}`"
+        );
+        return Err(BuildError::invalid("s3", problem));
+    };
+    s3.bucket(key, text, deps).map(Root::Bucket)
 }
 
 /// A mistyped folder would look like traffic that stopped, or like labels that never come.
@@ -110,20 +139,6 @@ fn is_there(key: &str, folder: &Path) -> Result<(), BuildError> {
 }
 
 impl CaptureFilesSettings {
-    fn root(&self, key: &str, text: &str, deps: &PlatformDeps) -> Result<Root, BuildError> {
-        if !text.starts_with(Place::SCHEME) {
-            let folder = deps.resolve(Path::new(text));
-            return is_there(key, &folder).map(|()| Root::Folder(folder));
-        }
-        let Some(s3) = &self.s3 else {
-            let problem = format!(
-                "`{key}` is a place in S3: say at least in which region, as `s3: {{region: eu-central-1}}`"
-            );
-            return Err(BuildError::invalid("s3", problem));
-        };
-        s3.bucket(key, text, deps).map(Root::Bucket)
-    }
-
     pub(crate) fn engine(&self) -> Engine {
         Engine { partitions: partitions(self.partitions), memory_mb: self.memory_mb.get() }
     }

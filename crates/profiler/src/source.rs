@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::DataFrame;
-use mloop_core::Window;
 use mloop_core::capture::hour_folder;
 use mloop_core::profile::{InputFile, StoredProfile};
+use mloop_core::{ProfileSchema, Subject, Window};
 use mloop_platform::{
-    LabelledTraffic, PlatformError, ProfileRequest, ProfileSource, TrafficLimit, TrafficSource,
+    LabelledTraffic, PlatformError, ProfileRequest, ProfileSource, Reference, SourceReference,
+    TrafficLimit, TrafficSource,
 };
 
 use crate::captured::CaptureDecoder;
 use crate::count::Counter;
 use crate::engine::{self, Engine};
-use crate::files::{Hours, Root, SourceFile, blocking};
+use crate::files::{Hours, Root, SourceFile, Which, blocking};
 use crate::labelled;
 use crate::labels::LabelDecoder;
 use crate::scan::{self, Quarantine, Reading};
@@ -58,11 +59,13 @@ impl CaptureFiles {
     /// `as_of`.
     async fn list(&self, window: &Window, as_of: DateTime<Utc>) -> Result<Listing, PlatformError> {
         let max = self.max_files;
-        let captured = self.root.list("capture", &self.traffic, Hours::of(window), max).await?;
+        let captured =
+            self.root.list("capture", Which::lines(&self.traffic, Hours::of(window)), max);
+        let captured = captured.await?;
         let labels = match &self.labels {
             Some(root) => {
                 let hours = Hours::between(window.start(), as_of);
-                Some(root.list("label", "", hours, max).await?)
+                Some(root.list("label", Which::lines("", hours), max).await?)
             }
             None => None,
         };
@@ -74,7 +77,7 @@ impl CaptureFiles {
         Reading { max_line_bytes: self.max_line_bytes, as_of, quarantine }
     }
 
-    /// The plan of the files' rows, each id once, with labels.
+    /// The plan of the files' rows with their labels, copies told apart.
     fn rows(
         &self,
         files: &Listing,
@@ -88,7 +91,9 @@ impl CaptureFiles {
             scan::table(labels, &(Arc::new(LabelDecoder::new()) as _), reading, partitions)
         });
         let labels = labels.transpose()?.map(|table| table as Arc<dyn TableProvider>);
-        engine::labelled_once(&self.engine.session()?, captured, labels)
+        let session = self.engine.session()?;
+        let labels = labels.map(|labels| session.read_table(labels)).transpose()?;
+        engine::labelled(session.read_table(captured)?, labels)
     }
 }
 
@@ -97,14 +102,7 @@ impl ProfileSource for CaptureFiles {
     async fn profile(&self, request: &ProfileRequest) -> Result<StoredProfile, PlatformError> {
         let ProfileRequest { key, schema, window, as_of, .. } = request;
         let doing = format!("counting the window {window} of {}", key.subject);
-        schema.validate().map_err(|error| PlatformError::invalid(&doing, error.to_string()))?;
-        if schema.model != key.subject.model {
-            let problem = format!(
-                "the reference is of the model `{}`, not of `{}`; take the one that came with the version",
-                schema.model, key.subject.model
-            );
-            return Err(PlatformError::invalid(doing, problem));
-        }
+        check_schema(&doing, schema, &key.subject)?;
         let files = self.list(window, *as_of).await?;
         let reading = self.reading(*as_of);
         let counter = Arc::new(Counter::new(schema, key.clone(), *window));
@@ -116,6 +114,19 @@ impl ProfileSource for CaptureFiles {
         reading.quarantine.summarise();
         profile.quarantined += reading.quarantine.count();
         Ok(StoredProfile { profile, as_of: *as_of, inputs: inputs(&files) })
+    }
+
+    async fn reference(&self, request: &SourceReference) -> Result<Reference, PlatformError> {
+        let problem = "captured answers of mloop's own server have the reference that came with their version; \
+                       references are made of `tables`";
+        Err(PlatformError::invalid(format!("making a reference of {}", request.subject), problem))
+    }
+
+    async fn probe(&self, as_of: DateTime<Utc>) -> Result<(), PlatformError> {
+        let last_hour = Window::new(as_of - TimeDelta::hours(1), as_of);
+        let last_hour = last_hour
+            .map_err(|error| PlatformError::invalid("looking at traffic", error.to_string()))?;
+        self.list(&last_hour, as_of).await.map(drop)
     }
 }
 
@@ -144,6 +155,23 @@ impl TrafficSource for CaptureFiles {
         let quarantined = reading.quarantine.count();
         Ok(LabelledTraffic { rows, unlabelled, quarantined, over_limit })
     }
+}
+
+/// A schema that rows of this subject can be counted under.
+pub(crate) fn check_schema(
+    doing: &str,
+    schema: &ProfileSchema,
+    subject: &Subject,
+) -> Result<(), PlatformError> {
+    schema.validate().map_err(|error| PlatformError::invalid(doing, error.to_string()))?;
+    if schema.model != subject.model {
+        let problem = format!(
+            "the reference is of the model `{}`, not of `{}`; take the one that came with the version",
+            schema.model, subject.model
+        );
+        return Err(PlatformError::invalid(doing, problem));
+    }
+    Ok(())
 }
 
 /// Whether a listed label file is among what had arrived by a moment: that of an hour that had

@@ -53,6 +53,7 @@ pub fn sample_report(outcome: MonitoringOutcome) -> MonitoringReport {
         threshold: Some(0.1),
         n: 1500,
         status,
+        detail: None,
     };
     MonitoringReport {
         schema: MONITORING_FORMAT.to_owned(),

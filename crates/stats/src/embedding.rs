@@ -8,6 +8,7 @@
 use crate::Estimate;
 use crate::distance::chance::Chance;
 use crate::interval::{Interval, normal_quantile};
+use crate::ordered::Measured;
 
 /// Features of a Gaussian kernel: the cosine and sine of random projections.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,7 +133,7 @@ pub fn discrepancy(
     reference: &FeatureSums,
     current: &FeatureSums,
     confidence: f64,
-) -> Option<Estimate> {
+) -> Option<Measured> {
     let size = reference.sums.len();
     let fits = [reference, current]
         .iter()
@@ -152,7 +153,10 @@ pub fn discrepancy(
     let root = |square: f64| square.sqrt().min(std::f64::consts::SQRT_2);
     let Interval { lower, upper } = found.interval;
     let interval = Interval { lower: root(lower), upper: root(upper) };
-    upper.is_finite().then(|| Estimate { value: root(found.value), interval })
+    let excess = chance.isf(1.0 - confidence.clamp(0.0, 1.0)) - chance.mean();
+    let resolution = root(excess.max(0.0));
+    let estimate = Estimate { value: root(found.value), interval };
+    upper.is_finite().then_some(Measured { estimate, resolution })
 }
 
 fn dot(one: &[f64], other: &[f64]) -> f64 {
@@ -213,7 +217,7 @@ mod tests {
         assert_eq!(discrepancy(&some, &one, 0.95), None);
         assert_eq!(discrepancy(&some, &FeatureSums::new(4), 0.95), None);
         let constant = sums(&features, &vec![vec![1.0; 3]; 9]);
-        let found = discrepancy(&constant, &constant, 0.95).expect("rows");
+        let found = discrepancy(&constant, &constant, 0.95).expect("rows").estimate;
         assert!(found.value < 1e-6 && found.interval.lower < 1e-6, "{found:?}");
     }
 
@@ -222,15 +226,15 @@ mod tests {
         let (mut random, features) = (Random::new(5), features());
         let far = |random: &mut Random, moved| sums(&features, &rows(random, 200_000, moved));
         let truth = discrepancy(&far(&mut random, 0.0), &far(&mut random, 0.3), 0.95);
-        let truth = truth.expect("rows").value;
+        let truth = truth.expect("rows").estimate.value;
         let (mut above, mut covered) = (0, 0);
         for _ in 0..600 {
             let reference = sums(&features, &rows(&mut random, 150, 0.0));
             let same = sums(&features, &rows(&mut random, 60, 0.0));
-            let found = discrepancy(&reference, &same, 0.95).expect("rows");
+            let found = discrepancy(&reference, &same, 0.95).expect("rows").estimate;
             above += u32::from(found.interval.lower > 0.0);
             let moved = sums(&features, &rows(&mut random, 60, 0.3));
-            let found = discrepancy(&reference, &moved, 0.95).expect("rows");
+            let found = discrepancy(&reference, &moved, 0.95).expect("rows").estimate;
             covered += u32::from(found.interval.contains(truth));
         }
         // 15 are expected above 0, and 570 to hold the truth.
@@ -243,14 +247,14 @@ mod tests {
             let (mut random, features) = (Random::new(seed), features());
             let (first, second) = (rows(&mut random, 30, 0.0), rows(&mut random, 20, moved));
             let (was, is) = (sums(&features, &first), sums(&features, &second));
-            let found = discrepancy(&was, &is, 0.95).expect("rows");
+            let found = discrepancy(&was, &is, 0.95).expect("rows").estimate;
             prop_assert!(0.0 <= found.interval.lower && found.interval.lower <= found.value);
             prop_assert!(found.value <= found.interval.upper && found.interval.upper < 1.4143);
-            let mirrored = discrepancy(&is, &was, 0.95).expect("rows");
+            let mirrored = discrepancy(&is, &was, 0.95).expect("rows").estimate;
             prop_assert!((found.value - mirrored.value).abs() < 1e-9);
             let mut merged = sums(&features, &first[20..]);
             merged.merge(&sums(&features, &first[..20]));
-            let merged = discrepancy(&merged, &is, 0.95).expect("rows");
+            let merged = discrepancy(&merged, &is, 0.95).expect("rows").estimate;
             prop_assert!((found.value - merged.value).abs() < 1e-6);
         }
     }

@@ -83,8 +83,10 @@ impl Evaluator for FakeTrainer {
             features: [("brightness".to_owned(), *truth as f64)].into(),
             prediction: classes[*prediction].clone(),
             confidence: 0.9,
+            probabilities: vec![],
             label: Some(classes[*truth].clone()),
             attributes: [("site".to_owned(), "north".to_owned())].into(),
+            embedding: vec![],
         });
         Ok(SetPredictions {
             rows: rows.collect(),

@@ -18,6 +18,10 @@ pub struct PerformanceTriggerConfig {
     /// Metrics to listen to, such as `accuracy`; all when left out.
     #[serde(default)]
     metrics: Option<Vec<String>>,
+    /// Whether what scores promise of rows without labels (`estimated: true` of the monitor) counts, too,
+    /// where `monitors` is left out.
+    #[serde(default)]
+    estimated: bool,
     /// How many of the newest windows must have crossed their bound.
     #[serde(default)]
     windows: KOfN,
@@ -44,11 +48,15 @@ impl Trigger for PerformanceTrigger {
     }
 
     fn check(&self, history: &History) -> Verdict {
-        let PerformanceTriggerConfig { monitors, metrics, windows } = &self.settings;
+        let PerformanceTriggerConfig { monitors, metrics, estimated, windows } = &self.settings;
         windows.judge(history, "performed too badly", |finding| {
             let by_monitor = match monitors {
                 Some(names) => names.contains(&finding.monitor),
-                None => ["performance", "performance_drop"].contains(&finding.check.as_str()),
+                None => match finding.check.as_str() {
+                    "performance" | "performance_drop" => true,
+                    "estimated_performance" | "estimated_performance_drop" => *estimated,
+                    _ => false,
+                },
             };
             by_monitor && metrics.as_ref().is_none_or(|wanted| wanted.contains(&finding.method))
         })
@@ -69,6 +77,16 @@ mod tests {
         let settings: PerformanceTriggerConfig =
             serde_json::from_value(settings).expect("settings");
         settings.build("performance".to_owned(), &()).expect("a trigger")
+    }
+
+    #[test]
+    fn estimates_count_where_that_is_said() {
+        let history = history("estimated_performance_drop", &[Status::Drifted]);
+        for (settings, expected) in
+            [(json!({}), Answer::CannotTell), (json!({"estimated": true}), Answer::Yes)]
+        {
+            assert_eq!(trigger(settings.clone()).check(&history).answer, expected, "{settings}");
+        }
     }
 
     #[test]

@@ -64,5 +64,6 @@ fn finding(check: &str, status: Status) -> Finding {
         threshold: Some(0.1),
         n: 1000,
         status,
+        detail: None,
     }
 }

@@ -96,8 +96,10 @@ fn predict(classifier: &Classifier, dataset: &Dataset) -> SetPredictions {
         features: answer.features.clone(),
         prediction: classes[answer.class].clone(),
         confidence: answer.confidence,
+        probabilities: answer.probabilities.clone(),
         label: Some(classes[sample.label].clone()),
         attributes: sample.attributes.clone(),
+        embedding: answer.embedding.clone(),
     });
     SetPredictions {
         rows: rows.collect(),

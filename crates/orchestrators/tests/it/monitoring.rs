@@ -32,6 +32,7 @@ fn schema(model: &ModelName) -> ProfileSchema {
         format: PROFILE_FORMAT,
         model: model.clone(),
         classes: vec!["a".to_owned(), "b".to_owned()],
+        positive: None,
         columns: vec![ColumnSchema {
             name: "brightness".to_owned(),
             kind: ColumnKind::Numeric(NumericSchema { edges: vec![0.0, 1.0], step: 0.5 }),
@@ -376,8 +377,10 @@ async fn the_window_is_counted_stored_and_shown_to_the_monitors() {
         features: [("brightness".to_owned(), 0.5)].into(),
         prediction: "a".to_owned(),
         confidence: 0.9,
+        probabilities: vec![],
         label: None,
         attributes: [].into(),
+        embedding: vec![],
     };
     world.traffic.set_window(request.window, vec![row; 7]);
     let mut mock = MockMonitor::new();

@@ -170,8 +170,10 @@ async fn the_counts_of_a_window_are_kept_once_for_each_run_and_a_repeat_adds_no_
         features: [("brightness".to_owned(), 0.5)].into(),
         prediction: "a".to_owned(),
         confidence: 0.9,
+        probabilities: vec![],
         label: None,
         attributes: [].into(),
+        embedding: vec![],
     };
     world.traffic.set_window(hour(1).window, vec![row; 7]);
     for _ in 0..2 {

@@ -25,8 +25,10 @@ async fn labels_that_take_a_day_are_judged_a_day_later() {
         features: [("brightness".to_owned(), 0.5)].into(),
         prediction: "a".to_owned(),
         confidence: 0.9,
+        probabilities: vec![],
         label: label.map(str::to_owned),
         attributes: [].into(),
+        embedding: vec![],
     };
     let (today, yesterday) = (hour(25), hour(1).window);
     world.traffic.set_window(today.window, vec![row(None); 7]);
@@ -37,10 +39,11 @@ async fn labels_that_take_a_day_are_judged_a_day_later() {
     mock.expect_name().return_const("labels".to_owned());
     mock.expect_check()
         .withf(|evidence| {
-            let (current, labelled) = (&evidence.current, &evidence.current.overall.labelled);
-            let in_bins: u64 = current.calibration.iter().map(|bin| bin.rows).sum();
-            let right = labelled[0][0];
-            (current.rows, right, current.overall.labelled_rows(), in_bins) == (7, 3, 5, 5)
+            let labelled = &evidence.labelled().overall;
+            let scores = labelled.scores.bins.iter().flatten();
+            let in_bins: u64 = scores.map(|bin| bin.labelled()).sum();
+            let right = labelled.confusion.labelled[0][0];
+            (evidence.current.rows, right, labelled.labelled_rows(), in_bins) == (7, 3, 5, 5)
         })
         .once()
         .returning(|_| Ok(vec![finding("labels", Status::Ok)]));

@@ -396,6 +396,7 @@ pub(crate) fn finding(monitor: &str, status: Status) -> Finding {
         threshold: Some(0.1),
         n: 100,
         status,
+        detail: None,
     }
 }
 

@@ -68,6 +68,7 @@ pub fn monitoring_run(subject: &Subject, number: i64) -> RunRecord {
         threshold: Some(0.2),
         n: 2000,
         status: Status::Drifted,
+        detail: None,
     };
     RunRecord {
         run_id: RunId::derive(&["monitoring", &subject.to_string(), &window.to_string()]),
@@ -143,6 +144,7 @@ pub fn schema() -> ProfileSchema {
         format: PROFILE_FORMAT,
         model: subject("production").model,
         classes: vec!["boot".to_owned(), "shirt".to_owned()],
+        positive: None,
         columns: vec![],
         groups: vec![],
         latency_objective_micros: None,

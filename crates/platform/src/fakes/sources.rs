@@ -1,22 +1,23 @@
 //! Captured traffic that is given and not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use mloop_core::counts::CalibrationBin;
-use mloop_core::profile::{ColumnCounts, StoredProfile};
+use mloop_core::counts::{Category, Group};
+use mloop_core::profile::{ColumnCounts, ProfileKey, StoredProfile};
 use mloop_core::schema::{
-    CONFIDENCE_COLUMN, CategoricalSchema, ColumnKind, ColumnSchema, GroupSchema, MISSING_GROUP,
-    NumericSchema, OTHER_GROUP, PREDICTION_COLUMN, PROFILE_FORMAT,
+    CONFIDENCE_COLUMN, CategoricalSchema, ColumnKind, ColumnSchema, GroupSchema, NumericSchema,
+    PREDICTION_COLUMN, PROFILE_FORMAT,
 };
-use mloop_core::{Profile, ProfileSchema, Window};
+use mloop_core::{Profile, ProfileSchema, Sha256Digest, Window};
 
 use super::lock;
 use crate::{
     LabelledRow, LabelledTraffic, PlatformError, ProfileBuilder, ProfileRequest, ProfileRow,
-    ProfileSource, Reference, ReferenceRequest, Sources, TrafficLimit, TrafficSource,
+    ProfileSource, Reference, ReferenceRequest, SourceReference, Sources, TrafficLimit,
+    TrafficSource,
 };
 
 /// Edges of every numeric column of a new schema: coarse, but good for confidences and for the
@@ -75,6 +76,29 @@ impl ProfileSource for FixedSources {
             count(&request.schema, &mut profile, row);
         }
         Ok(StoredProfile { profile, as_of: request.as_of, inputs: vec![] })
+    }
+
+    async fn reference(&self, request: &SourceReference) -> Result<Reference, PlatformError> {
+        let windows = lock(&self.windows).clone();
+        let wanted = |window: &Window| request.window.is_none_or(|asked| asked == *window);
+        let rows = windows.into_iter().filter(|(window, _)| wanted(window));
+        let rows: Vec<ProfileRow> = rows.flat_map(|(_, rows)| rows).collect();
+        let classes: BTreeSet<&String> = rows.iter().map(|row| &row.prediction).collect();
+        let classes = classes.into_iter().cloned().collect();
+        let version = Sha256Digest::of(b"a model of somebody else's");
+        let made = ReferenceRequest {
+            key: ProfileKey { subject: request.subject.clone(), version },
+            window: request.filed,
+            inherit: request.inherit.clone(),
+            classes,
+            latency_objective_micros: None,
+            rows,
+        };
+        ProfileBuilder::reference(self, &made).await
+    }
+
+    async fn probe(&self, _as_of: DateTime<Utc>) -> Result<(), PlatformError> {
+        Ok(())
     }
 }
 
@@ -149,13 +173,17 @@ fn schema_of(request: &ReferenceRequest) -> ProfileSchema {
         format: PROFILE_FORMAT,
         model: request.key.subject.model.clone(),
         classes: request.classes.clone(),
+        positive: None,
         columns: columns
             .into_iter()
             .map(|(name, kind)| ColumnSchema { name: name.to_owned(), kind })
             .collect(),
         groups: groups
             .into_iter()
-            .map(|(attribute, values)| GroupSchema { attribute: attribute.to_owned(), values })
+            .map(|(attribute, values)| GroupSchema {
+                attributes: vec![attribute.to_owned()],
+                values: values.into_iter().map(|value| vec![value]).collect(),
+            })
             .collect(),
         latency_objective_micros: request.latency_objective_micros,
     }
@@ -174,25 +202,26 @@ fn count(schema: &ProfileSchema, profile: &mut Profile, row: &ProfileRow) {
             }
             (ColumnKind::Categorical(known), Some(ColumnCounts::Categorical(counts))) => {
                 let place = known.categories.iter().position(|name| *name == row.prediction);
-                counts.observe(is_prediction.then_some(place));
+                counts.observe(match place {
+                    _ if !is_prediction => Category::Missing,
+                    Some(place) => Category::Known(place),
+                    None => Category::Unseen(&row.prediction),
+                });
             }
             _ => {}
         }
     }
     let truth = row.label.as_deref().and_then(|label| schema.class_index(label));
     let Some(prediction) = schema.class_index(&row.prediction) else { return };
-    profile.overall.observe(prediction, truth);
-    if let Some(truth) = truth {
-        CalibrationBin::observe(&mut profile.calibration, row.confidence, truth == prediction);
-    }
-    for group in &schema.groups {
-        let value = match row.attributes.get(&group.attribute) {
-            Some(value) if group.values.contains(value) => value.as_str(),
-            Some(_) => OTHER_GROUP,
-            None => MISSING_GROUP,
+    let (layout, score) = (schema.outcomes(), Some(row.confidence));
+    profile.overall.observe(layout, prediction, truth, score);
+    for (group, counts) in schema.groups.iter().zip(&mut profile.groups) {
+        let values: Option<Vec<String>> =
+            group.attributes.iter().map(|name| row.attributes.get(name).cloned()).collect();
+        let place = match values {
+            None => Group::Missing,
+            Some(values) => group.values.binary_search(&values).map_or(Group::Other, Group::Known),
         };
-        let groups = profile.groups.entry(group.attribute.clone()).or_default();
-        let empty = || mloop_core::counts::Confusion::new(schema.classes.len());
-        groups.entry(value.to_owned()).or_insert_with(empty).observe(prediction, truth);
+        counts.of(place, layout).observe(layout, prediction, truth, score);
     }
 }

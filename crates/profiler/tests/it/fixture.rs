@@ -12,6 +12,7 @@ use mloop_core::capture::{
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::schema::{
     CategoricalSchema, ColumnKind, ColumnSchema, GroupSchema, NumericSchema, PROFILE_FORMAT,
+    VectorSchema,
 };
 use mloop_core::{FixedClock, ModelName, ProfileSchema, Sha256Digest, Subject, TargetName, Window};
 use mloop_platform::{PlatformDeps, PlatformError, ProfileRequest, SourceRegistry, Sources};
@@ -71,9 +72,20 @@ pub(crate) fn schema() -> ProfileSchema {
         format: PROFILE_FORMAT,
         model: ModelName::new("fashion").unwrap(),
         classes: CLASSES.map(str::to_owned).into(),
+        positive: None,
         columns: vec![
             numeric("brightness", vec![0.0, 0.25, 0.5, 0.75, 1.0]),
             numeric("confidence", vec![0.0, 0.5, 0.9, 1.0]),
+            ColumnSchema {
+                name: "embedding".to_owned(),
+                kind: ColumnKind::Vector(VectorSchema {
+                    dimension: 3,
+                    pairs: 4,
+                    bandwidth: 1.5,
+                    seed: 1,
+                    components: vec![vec![0.5], vec![0.5, 1.5], vec![]],
+                }),
+            },
             ColumnSchema {
                 name: "prediction".to_owned(),
                 kind: ColumnKind::Categorical(CategoricalSchema {
@@ -81,10 +93,7 @@ pub(crate) fn schema() -> ProfileSchema {
                 }),
             },
         ],
-        groups: vec![GroupSchema {
-            attribute: "site".to_owned(),
-            values: vec!["north".to_owned(), "south".to_owned()],
-        }],
+        groups: vec![GroupSchema::of("site", &["north", "south"])],
         latency_objective_micros: Some(5_000),
     }
 }
@@ -112,14 +121,23 @@ impl Shot {
         self.site.iter().map(|site| ("site".to_owned(), site.clone())).collect()
     }
 
+    pub(crate) fn probabilities(&self) -> Vec<f64> {
+        let other = (1.0 - self.confidence) / 2.0;
+        (0..3).map(|class| if class == self.class { self.confidence } else { other }).collect()
+    }
+
+    pub(crate) fn embedding(&self) -> Vec<f32> {
+        vec![self.brightness as f32, self.class as f32, 0.5]
+    }
+
     pub(crate) fn record(&self) -> CaptureRecord {
         let answer = InferenceAnswer {
             prediction: CLASSES[self.class].to_owned(),
             confidence: self.confidence,
-            probabilities: vec![],
+            probabilities: self.probabilities(),
             features: [("brightness".to_owned(), self.brightness)].into(),
             attributes: self.attributes(),
-            embedding: vec![0.5; 4],
+            embedding: self.embedding(),
             model_digest: self.version,
             latency_micros: self.latency,
         };
@@ -218,6 +236,7 @@ pub(crate) fn request() -> ProfileRequest {
         key: key(),
         schema: schema(),
         others: BTreeSet::new(),
+        spans: vec![],
         window: window(),
         as_of: evening(),
     }

@@ -1,7 +1,6 @@
 //! Labels find their rows, late or twice, and unreadable ones are not hidden.
 
 use chrono::TimeDelta;
-use mloop_core::counts::CalibrationBin;
 
 use crate::fixture::{Disk, Shot, at, evening, lines, noon, request, shot, shots};
 
@@ -21,7 +20,7 @@ async fn a_late_label_counts_once_it_has_arrived() {
     let after = look("2026-03-01T15:30:00Z").await;
     assert_eq!((before.profile.rows, before.profile.overall.labelled_rows()), (3, 0));
     // Predicted 1, was 2.
-    assert_eq!((after.profile.rows, after.profile.overall.labelled[2][1]), (3, 1));
+    assert_eq!((after.profile.rows, after.profile.overall.confusion.labelled[2][1]), (3, 1));
     assert_eq!(before.profile.columns, after.profile.columns);
     assert_ne!(before.inputs, after.inputs);
 }
@@ -44,7 +43,7 @@ async fn the_first_label_wins_however_many_follow_and_whichever_is_read_first() 
     for partitions in [1, 2, 7] {
         let source = disk.source_with(serde_json::json!({"partitions": partitions}));
         let overall = source.profiles.profile(&request()).await.unwrap().profile.overall;
-        let shirts: u64 = overall.labelled[2].iter().sum();
+        let shirts: u64 = overall.confusion.labelled[2].iter().sum();
         assert_eq!((overall.labelled_rows(), shirts), (300, 300), "{partitions} partitions");
     }
 }
@@ -56,11 +55,9 @@ async fn labels_say_how_sure_and_how_right() {
     disk.capture("a.jsonl", lines(&sent));
     disk.labels(noon(), "l.jsonl", &[("request-0", "bag"), ("request-1", "bag")]);
     let profile = disk.profile().await.profile;
-    let mut expected = vec![CalibrationBin::default(); 15];
-    CalibrationBin::observe(&mut expected, 0.95, true);
-    CalibrationBin::observe(&mut expected, 0.95, false);
-    assert_eq!(profile.calibration, expected);
-    assert_eq!(profile.groups["site"]["north"].labelled[0], [0, 1, 0]);
+    let bin = profile.overall.scores.bins[0][57];
+    assert_eq!((bin.positive, bin.negative, bin.unlabelled), (1, 1, 0));
+    assert_eq!(profile.groups[0].values[&0].confusion.labelled[0], [0, 1, 0], "north");
 }
 
 #[tokio::test]

@@ -8,5 +8,6 @@ mod fixture;
 mod labels;
 mod lines;
 mod reference;
+mod tables;
 mod traffic;
 mod windows;

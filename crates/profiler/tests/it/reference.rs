@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mloop_core::Profile;
-use mloop_core::schema::{ColumnKind, OTHER_GROUP};
+use mloop_core::schema::{ColumnKind, GroupSchema};
 use mloop_platform::{PlatformError, ProfileBuilder as _, ProfileRow, ReferenceRequest};
 use mloop_profiler::ReferenceBuilder;
 
@@ -14,8 +14,10 @@ fn row(shot: &Shot, label: Option<&str>) -> ProfileRow {
         features: [("brightness".to_owned(), shot.brightness)].into(),
         prediction: CLASSES[shot.class].to_owned(),
         confidence: shot.confidence,
+        probabilities: shot.probabilities(),
         label: label.map(str::to_owned),
         attributes: shot.attributes(),
+        embedding: shot.embedding(),
     }
 }
 
@@ -57,11 +59,11 @@ async fn a_new_schema_has_a_column_for_each_feature_and_the_answer() {
     let rows: Vec<_> = shots(200).iter().map(|shot| row(shot, None)).collect();
     let reference = ReferenceBuilder::new().reference(&of(rows)).await.unwrap();
     let names: Vec<_> = reference.schema.columns.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(names, ["brightness", "confidence", "prediction"]);
+    assert_eq!(names, ["brightness", "confidence", "embedding", "prediction"]);
     let ColumnKind::Numeric(brightness) = &reference.schema.columns[0].kind else { panic!() };
-    // Thirteen values, 0.0 to 1.2.
-    assert_eq!((brightness.edges.len(), brightness.edges[12]), (13, 1.2));
-    assert_eq!(reference.schema.groups[0].values, ["north", "south", "west"]);
+    // Thirteen values, 0.0 to 1.2, each with a bin of its own.
+    assert_eq!((brightness.edges.len(), brightness.edges[24]), (26, 1.2));
+    assert_eq!(reference.schema.groups, [GroupSchema::of("site", &["north", "south", "west"])]);
     assert_eq!(reference.schema.latency_objective_micros, Some(5_000));
     assert_eq!(reference.profile.schema, reference.schema.digest());
 }
@@ -76,8 +78,9 @@ async fn rare_groups_of_an_attribute_with_many_count_as_other() {
         })
         .collect();
     let profile = ReferenceBuilder::new().reference(&of(rows)).await.unwrap().profile;
-    let cameras = &profile.groups["camera"];
-    assert_eq!((cameras.len(), cameras[OTHER_GROUP].rows()), (51, 20));
+    let cameras = &profile.groups[0];
+    let others = cameras.other.as_ref().map(|others| others.confusion.rows());
+    assert_eq!((cameras.values.len(), others), (50, Some(20)));
 }
 
 #[tokio::test]

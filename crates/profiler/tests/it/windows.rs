@@ -1,6 +1,7 @@
 //! What belongs to a window, and what a window that cannot be counted says.
 
 use chrono::TimeDelta;
+use mloop_core::counts::OutcomeCounts;
 use mloop_core::profile::{ColumnCounts, InputFile};
 use mloop_core::{ModelName, Sha256Digest};
 use mloop_platform::{PlatformError, ProfileRequest, SourceRegistry, TrafficLimit};
@@ -19,7 +20,7 @@ async fn every_count_of_a_window_is_what_was_sent() {
     let count = |check: &dyn Fn(&Shot) -> bool| sent.iter().filter(|s| check(s)).count() as u64;
     assert_eq!((profile.rows, profile.mixed, profile.quarantined), (100, 0, 0));
     let classes: Vec<u64> = (0..3).map(|class| count(&|s| s.class == class)).collect();
-    assert_eq!(profile.overall.unlabelled, classes);
+    assert_eq!(profile.overall.confusion.unlabelled, classes);
     let ColumnCounts::Categorical(predictions) = &profile.columns["prediction"] else { panic!() };
     assert_eq!((&predictions.categories, predictions.unseen), (&classes, 0));
     let ColumnCounts::Numeric(brightness) = &profile.columns["brightness"] else { panic!() };
@@ -27,11 +28,15 @@ async fn every_count_of_a_window_is_what_was_sent() {
     assert_eq!(brightness.above, count(&|s| s.brightness > 1.0));
     let ColumnCounts::Numeric(confidence) = &profile.columns["confidence"] else { panic!() };
     assert_eq!(confidence.bins[2], count(&|s| s.confidence >= 0.9));
-    let sites: Vec<_> = profile.groups["site"]
-        .iter()
-        .map(|(site, counts)| (site.as_str(), counts.rows()))
-        .collect();
-    assert_eq!(sites, [("(missing)", 25), ("(other)", 25), ("north", 25), ("south", 25)]);
+    let sites = &profile.groups[0];
+    let rows = |counts: Option<&OutcomeCounts>| counts.map(|counts| counts.confusion.rows());
+    let named = [rows(sites.values.get(&0)), rows(sites.values.get(&1))];
+    assert_eq!((sites.values.len(), named), (2, [Some(25); 2]), "north and south");
+    let others = [rows(sites.other.as_ref()), rows(sites.missing.as_ref())];
+    assert_eq!(others, [Some(25); 2]);
+    let ColumnCounts::Vector(embedding) = &profile.columns["embedding"] else { panic!() };
+    assert_eq!((embedding.rows, embedding.missing, embedding.unfit), (100, 0, 0));
+    assert_eq!(profile.duplicates, 0);
     assert_eq!(profile.latency.count(), 100);
     assert_eq!(profile.latency.within_objective(), count(&|s| s.latency <= 5_000));
 }
@@ -115,7 +120,8 @@ async fn of_one_id_the_first_by_time_counts_wherever_it_stands() {
     for partitions in [1, 2, 7] {
         let source = disk.source_with(json!({"partitions": partitions}));
         let profile = source.profiles.profile(&request()).await.unwrap().profile;
-        assert_eq!((profile.rows, profile.overall.unlabelled), (2, vec![1, 0, 1]));
+        assert_eq!((profile.rows, profile.duplicates), (2, 2));
+        assert_eq!(profile.overall.confusion.unlabelled, [1, 0, 1]);
     }
 }
 

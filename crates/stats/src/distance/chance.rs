@@ -121,7 +121,7 @@ impl Chance {
 
     /// Its mean. Of the largest: that of Gumbel's law around the quantile which one in so many
     /// exceeds, of scale 2, the tail of χ² being exponential with that mean.
-    pub(super) fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         self.shift
             + self.unit
                 * match self.law {

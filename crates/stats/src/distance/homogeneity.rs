@@ -5,6 +5,7 @@ use statrs::distribution::{ChiSquared, ContinuousCDF};
 use super::chance::Chance;
 use crate::Estimate;
 use crate::interval::Interval;
+use crate::ordered::Measured;
 
 /// Outcome of a test of the hypothesis that nothing changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +47,7 @@ pub fn chi_square(reference: &[u64], current: &[u64]) -> Option<Test> {
 /// χ² is noncentral where something changed: its mean grows by what is true, and its variance by four
 /// times that. The value is less what chance alone is expected to add.
 #[must_use]
-pub fn cramers_v(reference: &[u64], current: &[u64], confidence: f64) -> Option<Estimate> {
+pub fn cramers_v(reference: &[u64], current: &[u64], confidence: f64) -> Option<Measured> {
     let statistic = chi_square(reference, current)?.statistic;
     let sum = |counts: &[u64]| counts.iter().map(|count| *count as f64).sum::<f64>();
     let rows = sum(reference) + sum(current);
@@ -56,5 +57,7 @@ pub fn cramers_v(reference: &[u64], current: &[u64], confidence: f64) -> Option<
     let root = |square: f64| square.sqrt().min(1.0);
     let Interval { lower, upper } = found.interval;
     let interval = Interval { lower: root(lower), upper: root(upper) };
-    Some(Estimate { value: root(found.value), interval })
+    let excess = chance.isf(1.0 - confidence.clamp(0.0, 1.0)) - chance.mean();
+    let estimate = Estimate { value: root(found.value), interval };
+    Some(Measured { estimate, resolution: root(excess.max(0.0)) })
 }

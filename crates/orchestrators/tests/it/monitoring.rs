@@ -23,7 +23,7 @@ use mloop_platform::{
     Journal, LatencySource, Message, MockLatencySource, Outbox as _, PlatformError, ProfileRow,
     ProfileStore, RunQuery,
 };
-use mloop_reporter::{MockReporter, RecordingReporter, Reporter, ReporterError, When};
+use mloop_reporter::{Judged, MockReporter, RecordingReporter, Reporter, ReporterError, When};
 
 use crate::world::{World, at, finding, subject};
 
@@ -299,8 +299,8 @@ async fn the_run_is_recorded_before_anybody_is_told() {
     mock.expect_when().return_const(When::Always);
     mock.expect_messages().once().returning(|_| vec![]);
     mock.expect_page().return_const(None);
-    mock.expect_report().once().returning(move |report| {
-        let recorded = futures_now(ledger.run(&report.run_id));
+    mock.expect_report().once().returning(move |judged| {
+        let recorded = futures_now(ledger.run(&judged.report.run_id));
         assert!(recorded.is_some(), "told before it was recorded");
         Ok(())
     });
@@ -471,8 +471,8 @@ async fn the_report_that_is_handed_on_is_the_one_that_is_recorded() {
         fn when(&self) -> When {
             self.0.when()
         }
-        async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
-            self.0.report(report).await
+        async fn report(&self, judged: &Judged) -> Result<(), ReporterError> {
+            self.0.report(judged).await
         }
     }
     let monitors = vec![finds("drift", Status::Drifted)];

@@ -91,7 +91,7 @@ impl MonitoringOrchestrator {
                 .filter(|run| run.kind == RunKind::Monitoring && run.subject == *subject),
             Which::Newest => journal.runs(&query).await?.into_iter().next(),
             Which::Window(window) => {
-                journal.runs(&query).await?.into_iter().find(|run| run.window == Some(*window))
+                journal.runs(&query).await?.into_iter().rfind(|run| run.window == Some(*window))
             }
         };
         let record = found.ok_or_else(|| {

@@ -10,7 +10,7 @@ use mloop_reporter::{BuildError, Judged, Reporter, ReporterDeps, ReporterError, 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::rank::{lead, led_by, ranked};
+use crate::rank::{carried, lead, ranked, subject};
 
 /// Findings that a message lists before it says how many more there are.
 const LISTED: usize = 10;
@@ -154,7 +154,7 @@ fn text(report: &MonitoringReport) -> String {
     let window = &report.window;
     let alerting: Vec<&Finding> =
         ranked(report.findings.iter().filter(|finding| finding.is_alerting()));
-    let mut lines: Vec<String> = lead(report).map(led_by).into_iter().collect();
+    let mut lines: Vec<String> = lead(report).map(first_line).into_iter().collect();
     lines.push(format!(
         "{} answered {} requests ({} unreadable, {} of other versions, {} of unknown ones).",
         report.version, window.rows, window.quarantined, window.other_version, window.mixed
@@ -169,6 +169,10 @@ fn text(report: &MonitoringReport) -> String {
         lines.push(format!("- {} windows in a row could not be judged", report.blind_windows));
     }
     lines.join("\n")
+}
+
+fn first_line(finding: &Finding) -> String {
+    format!("{}: {}", subject(finding), carried(finding))
 }
 
 fn line(finding: &Finding) -> String {

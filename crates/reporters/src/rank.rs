@@ -124,10 +124,10 @@ pub(crate) fn headline(report: &MonitoringReport) -> String {
     }
 }
 
-/// What alerts most: what it is about, how much, and what carries it.
-pub(crate) fn led_by(finding: &Finding) -> String {
+/// A finding's numbers, and what carries it.
+pub(crate) fn carried(finding: &Finding) -> String {
     let detail = finding.detail.as_ref().map_or(String::new(), |detail| format!("; {detail}"));
-    format!("{}: {}{detail}", subject(finding), measured(finding))
+    measured(finding) + &detail
 }
 
 #[cfg(test)]
@@ -210,8 +210,8 @@ mod tests {
         let mut report = sample_report(MonitoringOutcome::Alert);
         report.findings[0].detail = Some("3 to 4: 1 % → 9 %".to_owned());
         assert_eq!(
-            led_by(lead(&report).expect("one alerts")),
-            "column drift of brightness: Jensen-Shannon distance 0.42, 4.2 × the tolerated 0.1; 3 to 4: 1 % → 9 %"
+            carried(lead(&report).expect("one alerts")),
+            "Jensen-Shannon distance 0.42, 4.2 × the tolerated 0.1; 3 to 4: 1 % → 9 %"
         );
         let low = finding("performance", 0.6, 0.8, Status::Drifted);
         assert_eq!(measured(&low), "Jensen-Shannon distance 0.6, at least 0.8 wanted");

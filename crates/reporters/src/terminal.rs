@@ -3,15 +3,15 @@
 use mloop_core::{Evidence, Finding, MonitoringOutcome, MonitoringReport, Status};
 
 use crate::histogram::{Bar, Histogram};
-use crate::rank::{excess, headline, lead, led_by, measured, ranked, subject};
+use crate::rank::{Side, carried, excess, fine_side, headline, lead, measured, ranked, subject};
 use crate::words::{count, counted, method, number, percent, span, times};
 
 /// Narrowest and widest text; a terminal outside wraps it, or leaves room.
 const NARROWEST: usize = 20;
 const WIDEST: usize = 120;
 
-/// From so many columns on, findings are a table.
-const TABLE_FROM: usize = 76;
+/// Columns that the names of checks need in a table.
+const NAMES_FROM: usize = 32;
 
 /// Findings that are listed before a count of the rest, and columns that are drawn.
 const LISTED: usize = 40;
@@ -103,7 +103,7 @@ impl Page {
         self.words(Some(color), 0, sign);
         self.words(Some(Color::Strong), 0, &headline(report));
         if let Some(finding) = lead(report) {
-            self.words(None, 0, &led_by(finding));
+            self.words(None, 0, &carried(finding));
         }
         for failure in &report.failures {
             let failed = format!("✕ {} failed: {}", failure.monitor, failure.error);
@@ -129,9 +129,9 @@ impl Page {
         if !told.is_empty() {
             self.gap();
         }
-        let is_table = self.screen.width >= TABLE_FROM;
-        for finding in told.iter().take(LISTED) {
-            if is_table { self.row(finding) } else { self.item(finding) }
+        let listed = &told[..told.len().min(LISTED)];
+        if !self.table(listed) {
+            listed.iter().for_each(|finding| self.item(finding));
         }
         if told.len() > LISTED {
             self.words(None, 2, &format!("and {} more", told.len() - LISTED));
@@ -143,27 +143,37 @@ impl Page {
         }
     }
 
-    /// A finding on one line: what, by which method how much, what is tolerated, how many times that.
-    fn row(&mut self, finding: &Finding) {
-        let numbers = 10 + 1 + 19 + 1 + 10 + 1 + 10;
-        let what = self.screen.width - 2 - 1 - numbers;
-        let value = finding.value.map_or("unknown".to_owned(), number);
-        let ends = finding.interval.map(|ends| ends.map(number));
-        let ends = ends.map_or(String::new(), |[low, high]| format!("[{low}, {high}]"));
-        let bound = finding.threshold.map_or(String::new(), |bound| format!("/ {}", number(bound)));
-        let beyond = excess(finding).filter(|_| finding.is_alerting());
-        let beyond = beyond.map_or(String::new(), times);
-        let name = format!("{}, {}", subject(finding), method(&finding.method));
-        let [sign, name] = [sign_of_status(finding.status).to_string(), fitted(&name, what)];
-        let color = color_of(finding.status);
-        let line = format!(
-            "{} {name} {value:>10} {} {} {beyond:>10}",
-            self.colored(color, &sign),
-            fitted(&ends, 19),
-            fitted(&bound, 10)
-        );
-        self.text.push_str(line.trim_end());
-        self.text.push('\n');
+    /// Findings on a line each: what by which method, how much, what is tolerated, how many times that.
+    /// False, and nothing written, where there is no room for it.
+    fn table(&mut self, findings: &[&Finding]) -> bool {
+        let rows: Vec<[String; 4]> = findings.iter().map(|one| cells(one)).collect();
+        let widest = |cell: usize| {
+            rows.iter().map(|row| row[cell].chars().count()).max().unwrap_or_default()
+        };
+        let [value, ends, bound, beyond] = [0, 1, 2, 3].map(widest);
+        let room = self.screen.width.saturating_sub(2 + value + ends + bound + beyond + 4 * 2);
+        if room < NAMES_FROM {
+            return false;
+        }
+        let name = |one: &Finding| format!("{}, {}", subject(one), method(&one.method));
+        let names: Vec<String> = findings.iter().map(|one| name(one)).collect();
+        let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+        let room = room.min(longest);
+        for ((finding, name), row) in findings.iter().zip(&names).zip(&rows) {
+            let sign = sign_of_status(finding.status).to_string();
+            let sign = self.colored(color_of(finding.status), &sign);
+            let line = format!(
+                "{sign} {}  {:>value$}  {:<ends$}  {:<bound$}  {:>beyond$}",
+                fitted(name, room),
+                row[0],
+                row[1],
+                row[2],
+                row[3]
+            );
+            self.text.push_str(line.trim_end());
+            self.text.push('\n');
+        }
+        true
     }
 
     /// A finding on as many lines as a narrow screen takes.
@@ -252,6 +262,19 @@ impl Page {
         self.text.push_str(line.trim_end());
         self.gap();
     }
+}
+
+/// The numbers of a finding: value, interval, bound, how many times the bound.
+fn cells(finding: &Finding) -> [String; 4] {
+    let value = finding.value.map_or("unknown".to_owned(), number);
+    let ends = finding.interval.map(|ends| ends.map(number));
+    let ends = ends.map_or(String::new(), |[low, high]| format!("[{low}, {high}]"));
+    let bound = finding.threshold.map_or(String::new(), |bound| match fine_side(finding) {
+        Side::Below => format!("≤ {}", number(bound)),
+        Side::Above => format!("≥ {}", number(bound)),
+    });
+    let beyond = excess(finding).filter(|_| finding.is_alerting() && bound.starts_with('≤'));
+    [value, ends, bound, beyond.map_or(String::new(), times)]
 }
 
 /// The rows of the window, those that are not there left out.

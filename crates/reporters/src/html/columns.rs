@@ -129,7 +129,7 @@ fn words(name: &str, histogram: &Histogram) -> String {
 }
 
 /// Width of a bar beside the axis, with its gap.
-const BESIDE: f64 = 46.0;
+const BESIDE: f64 = 50.0;
 
 const TOP: f64 = 18.0;
 const FLOOR: f64 = 104.0;
@@ -157,7 +157,7 @@ fn upright(name: &str, histogram: &Histogram) -> String {
     outline.push([to, FLOOR]);
     body.push_str(&path("then", outline));
     let places = left.iter().map(|bar| (bar, 4.0));
-    let after = |index: usize| to + index as f64 * BESIDE + 8.0;
+    let after = |index: usize| to + index as f64 * BESIDE + 10.0;
     let places = places.chain(right.iter().enumerate().map(|(index, bar)| (bar, after(index))));
     for (bar, start) in places {
         let end = start + BESIDE - 12.0;

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use self::draw::{chip, escape, gauge};
 use crate::file::{probe, write_atomically};
 use crate::json::always;
-use crate::rank::{headline, lead, led_by, measured, ranked, subject};
+use crate::rank::{carried, headline, lead, measured, ranked, subject};
 use crate::words::{count, counted, method, number, percent, plain, span};
 
 /// Settings of kind `html`.
@@ -126,7 +126,7 @@ fn header(judged: &Judged) -> String {
         n => format!("<p>{n} windows in a row could not be judged.</p>"),
     };
     let lead = lead(report).map_or(String::new(), |finding| {
-        format!("<p>{}</p>", escape(&capitalised(&led_by(finding))))
+        format!("<p>{}</p>", escape(&capitalised(&carried(finding))))
     });
     let about = format!("{}, version {}", report.subject, report.version.number);
     format!(
@@ -164,8 +164,8 @@ fn numbers(judged: &Judged) -> String {
         ),
         ("unreadable", window.quarantined, share(window.quarantined, read + window.quarantined)),
         ("duplicates", duplicates, share(duplicates, read + duplicates)),
-        ("of other versions", window.other_version, share(window.other_version, read)),
-        ("of unknown versions", window.mixed, share(window.mixed, read)),
+        ("other versions", window.other_version, share(window.other_version, read)),
+        ("unknown versions", window.mixed, share(window.mixed, read)),
     ];
     let tile = |(name, rows, share): &(&str, u64, String)| {
         format!("<div><dt>{name}</dt><dd>{}{share}</dd></div>", count(*rows))
@@ -402,8 +402,7 @@ mod tests {
     #[test]
     fn the_page_shows_the_verdict_and_the_numbers() {
         let html = page(&sample(MonitoringOutcome::Alert));
-        for part in
-            ["▲</i> alert", "Column drift of brightness: Jensen", "0.42", "0.39 to 0.45", "1,500"]
+        for part in ["▲</i> alert", "column drift of brightness", "0.42", "0.39 to 0.45", "1,500"]
         {
             assert!(html.contains(part), "{part} is not in {html}");
         }

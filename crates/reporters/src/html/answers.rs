@@ -59,13 +59,13 @@ fn table(evidence: &Evidence) -> String {
         let before = before.map_or("–".to_owned(), |(_, found)| number(found.value));
         let [low, high] = now.interval.ends().map(number);
         format!(
-            "<tr><td>{name}<td class=\"n\">{}<td class=\"n\">{low} to {high}<td class=\"n\">{before}",
+            "<tr><td>{name}<td class=\"n\">{}<br><small class=\"soft\">{low} to {high}</small><td class=\"n\">{before}",
             number(now.value)
         )
     };
     let rows: String = measures(&evidence.schema, evidence.labelled()).iter().map(row).collect();
     format!(
-        "<div class=\"scroll\"><table><tr><th>measured<th class=\"n\">this window<th class=\"n\">95 % interval\
+        "<div class=\"scroll\"><table><tr><th>measured<th class=\"n\">this window, 95 % interval\
          <th class=\"n\">reference</tr>{rows}</table></div>"
     )
 }
@@ -135,8 +135,8 @@ fn figures(evidence: &Evidence) -> String {
     format!("<div class=\"grid\">{}{roc}</div>", reliability(&before, &now, positive))
 }
 
-const TOP: f64 = 8.0;
-const FLOOR: f64 = 220.0;
+const TOP: f64 = 22.0;
+const FLOOR: f64 = 234.0;
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = WIDTH - 60.0;
 
@@ -150,7 +150,7 @@ fn square(across: &str, up: &str) -> String {
         body.push_str(&text(x.at(share), FLOOR + 15.0, "middle", &percent(share)));
     }
     body.push_str(&text(f64::midpoint(LEFT, RIGHT), FLOOR + 31.0, "middle", &escape(across)));
-    body + &text(LEFT + 4.0, TOP + 11.0, "start", &escape(up))
+    body + &text(LEFT, TOP - 10.0, "start", &escape(up))
 }
 
 fn card(title: &str, drawn: &str, words: &str) -> String {
@@ -250,7 +250,7 @@ mod tests {
         assert!((value("recall") - 0.75).abs() < 1e-9, "{found:?}");
         assert!((value("area under the ROC curve") - 0.75).abs() < 1e-9, "{found:?}");
         let html = section(&judged);
-        for part in ["400 rows", "Do scores rank?", "<td>accuracy<td class=\"n\">0.75<td"] {
+        for part in ["400 rows", "Do scores rank?", "<td>accuracy<td class=\"n\">0.75<br>"] {
             assert!(html.contains(part), "{part} is not in {html}");
         }
     }

@@ -8,8 +8,8 @@ use super::draw::{Scale, WIDTH, dot, figure, line, path, text};
 use super::{lines_of, section_of};
 use crate::words::{count, duration, percent};
 
-const TOP: f64 = 12.0;
-const FLOOR: f64 = 150.0;
+const TOP: f64 = 24.0;
+const FLOOR: f64 = 162.0;
 const LEFT: f64 = 44.0;
 
 /// Percentiles that are marked.
@@ -85,10 +85,14 @@ fn curve(judged: &Judged) -> String {
     body.push_str(&path("curve", steps(latency)));
     if let Some((bound, share)) = objective(latency) {
         let at = x(bound);
-        body.push_str(&line("bound", [at, TOP], [at, FLOOR]));
+        body.push_str(&line("bound", [at, TOP - 6.0], [at, FLOOR]));
         let words = format!("objective {}: {}", duration(bound), percent(share));
-        let (anchor, aside) = if at > WIDTH - 150.0 { ("end", -5.0) } else { ("start", 5.0) };
-        body.push_str(&text(at + aside, FLOOR - 8.0, anchor, &words));
+        let anchor = match at {
+            _ if at > WIDTH - 80.0 => "end",
+            _ if at < LEFT + 80.0 => "start",
+            _ => "middle",
+        };
+        body.push_str(&text(at, TOP - 10.0, anchor, &words));
     }
     for (_, q) in MARKED {
         if let Some(micros) = latency.quantile_micros(q) {

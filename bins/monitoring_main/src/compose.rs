@@ -19,6 +19,7 @@ use crate::check::check;
 use crate::dry_run::ReadOnly;
 use crate::kinds::Kinds;
 use crate::late::Late;
+use crate::show::show;
 use crate::{reference, wait};
 
 /// Judges the window of the arguments.
@@ -30,8 +31,12 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
     if common.check {
         return check(&parts, platform.clock.now()).await;
     }
-    if let Some(Command::Reference(ReferenceCommand::Build(build))) = &args.command {
-        return reference::build(parts, &build.request(common.as_of)?, common.dry_run).await;
+    match &args.command {
+        Some(Command::Reference(ReferenceCommand::Build(build))) => {
+            return reference::build(parts, &build.request(common.as_of)?, common.dry_run).await;
+        }
+        Some(Command::Show(which)) => return show(parts, which).await,
+        None => {}
     }
     if common.dry_run {
         parts.make_read_only();
@@ -98,7 +103,7 @@ impl Parts {
         problems.finish_with(parts)
     }
 
-    fn make_read_only(&mut self) {
+    pub(crate) fn make_read_only(&mut self) {
         self.deps.journal = Arc::new(ReadOnly(Arc::clone(&self.deps.journal)));
         self.deps.profiles = Arc::new(ReadOnly(Arc::clone(&self.deps.profiles)));
         self.deps.reporters.clear();

@@ -24,6 +24,7 @@ pub mod closing;
 mod deployment;
 mod deployment_result;
 mod deployment_status;
+mod earlier;
 mod ending;
 mod endpoint;
 mod error;
@@ -39,6 +40,7 @@ pub mod plan;
 pub mod points;
 mod preview;
 pub mod progress;
+mod recalling;
 mod reference;
 mod referencing;
 mod restoring;
@@ -69,6 +71,7 @@ pub use monitoring::{
 };
 pub use past::{history, serving};
 pub use preview::{RetrainPreview, Would};
+pub use recalling::{Recalled, Which};
 pub use referencing::{BuildReference, ReferenceBuilt, ReferenceDeps, ReferenceOrchestrator};
 pub use retraining::{RetrainConfig, RetrainDeps, RetrainOrchestrator, RetrainRequest};
 pub use retraining_result::{

@@ -18,7 +18,7 @@ use mloop_platform::{
     Journal, LatencyRequest, LatencySource, Message, ModelRegistry, ProfileRequest, ProfileSource,
     ProfileStore, RunQuery,
 };
-use mloop_reporter::Reporter;
+use mloop_reporter::{Judged, Reporter};
 use serde::Serialize;
 
 use crate::OrchestratorError;
@@ -125,8 +125,8 @@ pub struct ReporterFailure {
 
 /// Judges windows of traffic and reports on them.
 pub struct MonitoringOrchestrator {
-    deps: MonitoringDeps,
-    config: MonitoringConfig,
+    pub(crate) deps: MonitoringDeps,
+    pub(crate) config: MonitoringConfig,
 }
 
 impl MonitoringOrchestrator {
@@ -165,11 +165,14 @@ impl MonitoringOrchestrator {
             None => None,
         };
         let counted = Counted { window, labels };
-        let report = self.judge(reference, &version, counted, as_of).await?;
+        let (report, evidence) = self.judge(reference, &version, counted, as_of).await?;
         let (record, messages) = (record_of(&report)?, self.messages(&report));
         self.deps.journal.record_run_with(&record, &messages).await?;
-        let reporter_failures = self.tell(&report).await;
-        Ok(self.result(report, reporter_failures))
+        let is_told = self.reporters(&report).next().is_some();
+        let history = if is_told { self.history(&report).await } else { vec![] };
+        let judged = Judged { report, evidence, history };
+        let reporter_failures = self.tell(&judged).await;
+        Ok(self.result(judged.report, reporter_failures))
     }
 
     /// The window whose labels have had their time, when that is not the window itself.
@@ -235,7 +238,7 @@ impl MonitoringOrchestrator {
     }
 
     /// The latencies of the window, from wherever they are measured.
-    async fn latency(
+    pub(crate) async fn latency(
         &self,
         counted: &Profile,
         version: VersionRef,
@@ -252,7 +255,7 @@ impl MonitoringOrchestrator {
         version: &ModelVersion,
         counted: Counted,
         as_of: DateTime<Utc>,
-    ) -> Result<MonitoringReport, OrchestratorError> {
+    ) -> Result<(MonitoringReport, Evidence), OrchestratorError> {
         let window = counted.window.window;
         let (profile, label_window) =
             (counted.window.digest(), counted.labels.as_ref().map(|labels| labels.window));
@@ -279,7 +282,7 @@ impl MonitoringOrchestrator {
             _ => 0,
         };
         let current = &evidence.current;
-        Ok(MonitoringReport {
+        let report = MonitoringReport {
             schema: MONITORING_FORMAT.to_owned(),
             run_id,
             subject: self.config.subject.clone(),
@@ -300,7 +303,8 @@ impl MonitoringOrchestrator {
             profile,
             reference: evidence.reference.digest(),
             as_of,
-        })
+        };
+        Ok((report, evidence))
     }
 
     /// Which run this is: the same for each repeat. Reads ledger and registry, since a run is told by
@@ -360,10 +364,10 @@ impl MonitoringOrchestrator {
     }
 
     /// Calls the reporters that the outcome is for; gives those that failed.
-    async fn tell(&self, report: &MonitoringReport) -> Vec<ReporterFailure> {
+    async fn tell(&self, judged: &Judged) -> Vec<ReporterFailure> {
         let mut failures = vec![];
-        for reporter in self.reporters(report) {
-            if let Err(error) = reporter.report(report).await {
+        for reporter in self.reporters(&judged.report) {
+            if let Err(error) = reporter.report(judged).await {
                 let failure = ReporterFailure {
                     reporter: reporter.name().to_owned(),
                     error: error_chain(&error),

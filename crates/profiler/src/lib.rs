@@ -62,7 +62,7 @@ use mloop_platform::SourceRegistry;
 pub use reference::ReferenceBuilder;
 pub use settings::CaptureFilesSettings;
 pub use source::CaptureFiles;
-pub use tables::{Columns, Format, LabelTable, Tables, TablesSettings};
+pub use tables::{CapturedColumns, Columns, Format, LabelTable, Tables, TablesSettings};
 
 /// Every kind of window source of this crate.
 pub fn register_builtin(registry: &mut SourceRegistry) {

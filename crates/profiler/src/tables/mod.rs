@@ -23,7 +23,9 @@ use crate::settings::partitions;
 use crate::tables::parquet::Wanted;
 use crate::tables::plan::{WhoAnswered, Wish, bounds};
 
+mod captured;
 mod freeze;
+mod ground_truth;
 mod parquet;
 mod plan;
 mod sample;
@@ -31,6 +33,7 @@ mod scan;
 mod settings;
 mod text;
 
+pub use captured::CapturedColumns;
 pub use settings::{Columns, Format, LabelTable, TablesSettings};
 
 /// Rows of predictions, as tables in files.
@@ -132,8 +135,9 @@ impl Tables {
             columns: needed.into(),
             span: span.map(|span| (self.settings.columns.time.clone(), span)),
         };
-        let format = self.settings.format;
-        let table = scan::table(format, &found.files, &found.columns, wanted, reading, parts)?;
+        let (format, named) = (self.settings.format, &self.settings.captured);
+        let table =
+            scan::table(format, named, &found.files, &found.columns, wanted, reading, parts)?;
         self.engine.session()?.read_table(table)
     }
 
@@ -147,7 +151,9 @@ impl Tables {
         let columns = [settings.id.clone(), settings.label.clone()].into();
         let wanted = Wanted { columns, span: None };
         let (format, parts) = (settings.format, self.engine.partitions);
-        let table = scan::table(format, &found.files, &found.columns, wanted, reading, parts)?;
+        let named = &self.settings.captured;
+        let table =
+            scan::table(format, named, &found.files, &found.columns, wanted, reading, parts)?;
         let table = self.engine.session()?.read_table(table)?;
         plan::labels(table, &found.columns, &settings.id, &settings.label, numbers).map(Some)
     }
@@ -204,9 +210,9 @@ async fn found(
         tracing::warn!("there is no {} file for the window below {root}", format.suffix());
         return Ok(None);
     };
-    let reading = reading.clone();
+    let (reading, named) = (reading.clone(), tables.settings.captured.clone());
     let columns = blocking("reading the columns of a table", move || {
-        scan::columns(format, &first, &reading)
+        scan::columns(format, &named, &first, &reading)
             .map_err(|error| engine::failure("reading the columns of a table", error))
     });
     Ok(Some(Found { files, columns: columns.await? }))

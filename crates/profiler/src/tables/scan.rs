@@ -11,6 +11,8 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
 
+use super::captured::{self, CapturedColumns, CapturedDecoder};
+use super::ground_truth::{COLUMNS as GROUND_TRUTH, GroundTruthDecoder};
 use super::parquet::{self, Wanted};
 use super::settings::Format;
 use super::text::{Csv, TextDecoder};
@@ -37,7 +39,12 @@ impl Share {
 }
 
 /// The columns of a table, by one of its files. Columns of CSV and JSON lines are all text.
-pub(crate) fn columns(format: Format, file: &SourceFile, reading: &Reading) -> Result<SchemaRef> {
+pub(crate) fn columns(
+    format: Format,
+    named: &CapturedColumns,
+    file: &SourceFile,
+    reading: &Reading,
+) -> Result<SchemaRef> {
     let texts = |names: Vec<String>| {
         let fields = names.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -48,6 +55,10 @@ pub(crate) fn columns(format: Format, file: &SourceFile, reading: &Reading) -> R
             let fields = Csv::new().fields(line).ok()?.into_iter().map(str::to_owned).collect();
             Some(fields)
         })?)),
+        Format::Captured => {
+            Ok(texts(names(file, reading, JSON_LINES, |line| captured::names(line, named))?))
+        }
+        Format::GroundTruth => Ok(texts(GROUND_TRUTH.map(str::to_owned).into())),
         Format::JsonLines => Ok(texts(names(file, reading, JSON_LINES, |line| {
             let object: serde_json::Value = serde_json::from_str(line).ok()?;
             Some(object.as_object()?.keys().cloned().collect())
@@ -86,18 +97,20 @@ fn names(
 /// The table of some files: their `wanted` columns by the types of `schema`, and [`POSITION`].
 pub(crate) fn table(
     format: Format,
+    named: &CapturedColumns,
     files: &[SourceFile],
     schema: &Schema,
     wanted: Wanted,
     reading: &Reading,
     partitions: usize,
 ) -> Result<Arc<StreamingTable>> {
-    let is_csv = match format {
+    let decoder: Arc<dyn Decode> = match format {
         Format::Parquet => return parquet_table(files, schema, wanted, partitions),
-        Format::Csv => true,
-        Format::JsonLines => false,
+        Format::Csv => Arc::new(TextDecoder::new(&wanted.columns, true)),
+        Format::JsonLines => Arc::new(TextDecoder::new(&wanted.columns, false)),
+        Format::Captured => Arc::new(CapturedDecoder::new(&wanted.columns, named)),
+        Format::GroundTruth => Arc::new(GroundTruthDecoder::new(&wanted.columns)),
     };
-    let decoder = Arc::new(TextDecoder::new(&wanted.columns, is_csv)) as Arc<dyn Decode>;
     scan::table(files, &decoder, reading, partitions)
 }
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Tables;
+use super::captured::CapturedColumns;
 use crate::settings::{max_files, max_line_bytes, memory_mb, roots};
 
 /// Rows of predictions as tables: Parquet, CSV with a header, or JSON lines, in files below a folder.
@@ -32,6 +33,9 @@ pub struct TablesSettings {
     /// How the files are written; others are left alone.
     #[serde(default)]
     pub format: Format,
+    /// For the format `captured`: names of what requests and answers do not name themselves.
+    #[serde(default)]
+    pub captured: CapturedColumns,
     /// What the columns mean.
     pub columns: Columns,
     /// Labels in a table of their own, joined by id when they arrive.
@@ -81,6 +85,12 @@ pub enum Format {
     Csv,
     /// `*.jsonl`: an object a line.
     JsonLines,
+    /// `*.jsonl` of SageMaker's data capture, of any model: a request with its answer a line, each as CSV,
+    /// JSON or JSON lines, also in Base64. The columns are what they hold, by name, and `inference_time`
+    /// and `inference_id`. `path` leads to the folder of the endpoint's variant, with `hourly: true`.
+    Captured,
+    /// `*.jsonl` of SageMaker's ground truth: the columns `event_id` and `label`.
+    GroundTruth,
 }
 
 impl Format {
@@ -89,7 +99,7 @@ impl Format {
         match self {
             Self::Parquet => ".parquet",
             Self::Csv => ".csv",
-            Self::JsonLines => ".jsonl",
+            Self::JsonLines | Self::Captured | Self::GroundTruth => ".jsonl",
         }
     }
 }
@@ -207,6 +217,15 @@ impl TablesSettings {
         {
             let problem = format!("`{positive}` must be one of two `classes`");
             return Err(BuildError::invalid("positive", problem));
+        }
+        if self.format == Format::GroundTruth {
+            return Err(BuildError::invalid(
+                "format",
+                "ground truth holds labels: name it under `labels`",
+            ));
+        }
+        if self.format != Format::Captured && self.captured != CapturedColumns::default() {
+            return Err(BuildError::invalid("captured", "is for the format `captured`"));
         }
         if !(0.0..=1.0).contains(&self.threshold) {
             return Err(BuildError::invalid("threshold", "must lie between 0 and 1"));

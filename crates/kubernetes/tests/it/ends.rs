@@ -144,11 +144,11 @@ async fn a_job_whose_time_to_live_is_over_is_unknown_and_may_be_submitted_again(
     let job = submitted(&cluster, submitter.as_ref(), "a").await;
     let open = submitted(&cluster, submitter.as_ref(), "b").await;
     cluster.end(&job, 10, r#"{"outcome": "rejected"}"#, false);
-    cluster.outlive(Duration::from_secs(3_599));
+    cluster.outlive(Duration::from_secs(86_399));
     let told = status(submitter.as_ref(), "a").await;
     assert!(matches!(told, JobStatus::Finished { exit_code: 10, .. }), "{told:?}");
 
-    cluster.outlive(Duration::from_secs(3_600));
+    cluster.outlive(Duration::from_secs(86_400));
     assert_eq!(cluster.jobs(), [&*open], "one that has not ended lives on");
     assert_eq!(cluster.pods().len(), 1);
     assert_eq!(status(submitter.as_ref(), "a").await, JobStatus::Unknown);

@@ -93,11 +93,13 @@ async fn a_refused_change_is_told_by_what_can_be_done() {
         (409, "conflict"),
         (401, "denied"),
         (403, "denied"),
-        (400, "refused"),
-        (404, "refused"),
-        (413, "refused"),
+        // It judged the version's files: the only word that condemns a version.
         (422, "refused"),
-        (302, "refused"),
+        // The address or something between is not what it should be.
+        (400, "conflict"),
+        (404, "conflict"),
+        (413, "conflict"),
+        (302, "conflict"),
         (429, "unavailable"),
         (500, "unavailable"),
         (503, "unavailable"),
@@ -136,7 +138,7 @@ async fn another_servers_answers_are_not_taken_for_an_endpoints() {
         let described = platform.deployer.describe(&production()).await.map(drop);
         let listed = platform.janitor.endpoints().await.map(drop);
         for error in [described, listed].map(|result| result.expect_err("it is another server")) {
-            assert_eq!(kind(&error), "refused", "{status} {body}: {error:?}");
+            assert_eq!(kind(&error), "conflict", "{status} {body}: {error:?}");
             assert!(error.to_string().contains("check `admin_url`"), "{error}");
         }
     }

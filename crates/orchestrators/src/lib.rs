@@ -35,6 +35,7 @@ mod journey;
 mod lease;
 mod monitoring;
 mod past;
+mod permit;
 pub mod plan;
 pub mod points;
 mod preview;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mloop_core::notification::{Notification, Severity, Topic};
 use mloop_core::{Finding, MonitoringOutcome, MonitoringReport};
-use mloop_platform::{Message, Notifier, Outbox, deliver_pending};
+use mloop_platform::{Message, Notifier, Outbox, PlatformError, deliver_pending};
 use mloop_reporter::{BuildError, Judged, Reporter, ReporterDeps, ReporterError, Spec, When};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -111,13 +111,17 @@ impl Reporter for AlertReporter {
             })?;
         }
         let (outbox, subject) = (self.outbox.as_ref(), &report.subject);
-        let mut failed = deliver_pending(outbox, subject, &self.notifiers).await.into_iter();
-        let Some((receiver, cause)) = failed.next() else { return Ok(()) };
-        for (receiver, error) in failed {
-            tracing::warn!(receiver, error = mloop_core::error_chain(&error), "not delivered");
+        let failed = deliver_pending(outbox, subject, &self.notifiers).await;
+        let told = |(receiver, error): &(String, PlatformError)| {
+            format!("{receiver}: {}", mloop_core::error_chain(error))
+        };
+        let told: Vec<String> = failed.iter().map(told).collect();
+        if told.is_empty() {
+            return Ok(());
         }
-        let doing = format!("telling {receiver}; the message waits in the outbox");
-        Err(ReporterError::Unavailable { doing, cause: cause.into() })
+        let receivers: Vec<&str> = failed.iter().map(|(receiver, _)| receiver.as_str()).collect();
+        let doing = format!("telling {}, for whom the outbox keeps messages", receivers.join(", "));
+        Err(ReporterError::Unavailable { doing, cause: told.join("; ").into() })
     }
 }
 
@@ -181,7 +185,7 @@ fn line(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mloop_platform::{MockNotifier, MockOutbox, PlatformError};
+    use mloop_platform::{Again, MockNotifier, MockOutbox, PlatformError, Waiting};
     use mloop_reporter::conformance::{judged, sample_report};
 
     use super::*;
@@ -208,7 +212,14 @@ mod tests {
             })
             .once()
             .returning(|_, _| Ok(()));
+        let waiting = Waiting { notification: waiting, refusals: 0 };
         outbox.expect_pending().times(2).returning(move |_, _, _| Ok(vec![waiting.clone()]));
+        outbox.expect_given_up().times(2).returning(|_, _| Ok(0));
+        outbox
+            .expect_not_delivered()
+            .withf(|receiver, _, again| (receiver, *again) == ("dead", Again::Soon))
+            .once()
+            .returning(|_, _, _| Ok(()));
         outbox
             .expect_delivered()
             .withf(|receiver, _| receiver == "alive")

@@ -2,13 +2,14 @@
 //!
 //! | what came | class | what is done |
 //! |---|---|---|
-//! | throttling, 5xx, no or half an answer, time-out | `Busy` | the SDK repeats it with back-off; then a look decides, or the caller tries again later |
+//! | throttling, 5xx, no or half an answer, time-out | `Busy` | repeated with back-off: by the SDK what only looks, after a look what changes something; then the caller tries again later |
 //! | expired, missing or wrong credentials, no permission, a skewed clock | `Denied` | told at once |
 //! | "Could not find …", `NoSuchKey` | `Missing` | an answer to a look; after a creation it may not be to be seen yet, so it is asked again |
 //! | "Cannot create already existing …", `ResourceInUse`, 412 | `Exists` | a look: ours is adopted, another is a conflict |
 //! | "Cannot update in-progress …" | `InProgress` | a look: ours is adopted, else later |
 //! | quota, other 4xx | `Refused` | a person must look: Amazon refuses settings and rights, never the version itself, which may go on once that is mended |
 //! | (a version that cannot be packed) | `Unfit` | it is the version's fault, and it stays so |
+//! | (the run that asked was overtaken) | `Withdrawn` | the call is not made |
 
 use std::error::Error;
 
@@ -27,6 +28,7 @@ pub(crate) enum Class {
     InProgress,
     Refused,
     Unfit,
+    Withdrawn,
 }
 
 /// A failed call.
@@ -76,6 +78,11 @@ impl Failure {
         if self.is_missing() { Self { class: Class::Busy, ..self } } else { self }
     }
 
+    /// What is missing has not been made a moment before, so that waiting does not help.
+    pub(crate) fn for_good(self) -> Self {
+        if self.is_missing() { Self { class: Class::Refused, ..self } } else { self }
+    }
+
     pub(crate) fn is_missing(&self) -> bool {
         self.class == Class::Missing
     }
@@ -94,6 +101,7 @@ impl Failure {
                 DeployError::Conflict { doing, problem: self.said }
             }
             Class::Unfit => DeployError::Refused { doing, problem: self.said },
+            Class::Withdrawn => DeployError::Withdrawn { doing },
         }
     }
 
@@ -105,7 +113,7 @@ impl Failure {
             }
             Class::Denied => PlatformError::Denied { system, doing, cause: self.cause },
             Class::Exists => PlatformError::conflict(doing, self.said),
-            Class::Missing | Class::Refused | Class::Unfit => {
+            Class::Missing | Class::Refused | Class::Unfit | Class::Withdrawn => {
                 PlatformError::invalid(doing, self.said)
             }
         }
@@ -153,7 +161,9 @@ fn classify(code: &str, message: &str, status: u16) -> Class {
         _ if CREDENTIALS.contains(&code) => Class::Denied,
         "RequestTimeTooSkewed" | "RequestExpired" => Class::Denied,
         "RequestTimeout" | "RequestTimeoutException" => Class::Busy,
-        "ResourceInUse" | "PreconditionFailed" | "ConditionalRequestConflict" => Class::Exists,
+        "ResourceInUse" | "PreconditionFailed" => Class::Exists,
+        // Another writes the same object at this moment: S3 asks for another try.
+        "ConditionalRequestConflict" => Class::Busy,
         "ResourceNotFound" | "NoSuchKey" | "NotFound" => Class::Missing,
         "NoSuchBucket" => Class::Refused,
         _ if says("already existing") => Class::Exists,

@@ -9,6 +9,8 @@ mod late_labels;
 mod loop_turns;
 mod notifiers;
 mod postgres;
+mod s3;
+mod tables;
 mod terminal;
 mod tour;
 mod world;

@@ -226,7 +226,7 @@ impl Page {
                 .iter()
                 .flat_map(|share| std::iter::repeat_n(block(*share, highest), wide))
                 .collect();
-            self.text.push_str(&format_args!("  {name:<9} {drawn}").to_string());
+            self.text.push_str(&format!("  {name:<9} {drawn}"));
             self.gap();
         }
         let (first, last) = (bars.first(), bars.last());

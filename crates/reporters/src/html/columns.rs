@@ -210,9 +210,7 @@ fn lying(name: &str, histogram: &Histogram) -> String {
         let y = index as f64 * ROW + 2.0;
         let size = |share: f64| share / highest * (to - from);
         let shares = format!("{} → {}", percent(bar.reference), percent(bar.current));
-        body.push_str(
-            &format_args!("<g><title>{}: {shares}</title>", escape(&bar.name)).to_string(),
-        );
+        body.push_str(&format!("<g><title>{}: {shares}</title>", escape(&bar.name)));
         body.push_str(&text(0.0, y + 14.0, "start", &cut(&bar.name, 18)));
         body.push_str(&rect("now", [from, y + 10.0], [size(bar.current), 8.0]));
         body.push_str(&rect("then", [from, y + 2.0], [size(bar.reference), 7.0]));

@@ -130,15 +130,12 @@ fn drawing(finding: &Finding, schema: &GroupSchema, words: &str, mut groups: Vec
         let y = index as f64 * ROW + 13.0;
         let [start, end] = group.interval.map(|end| scale.at(end));
         let is_beyond = group.rate < band[0] - 1e-9 || group.rate > band[1] + 1e-9;
-        body.push_str(
-            &format_args!(
-                "<g><title>{}: {} of {} rows</title>",
-                escape(&group.name),
-                percent(group.rate),
-                count(group.trials)
-            )
-            .to_string(),
-        );
+        body.push_str(&format!(
+            "<g><title>{}: {} of {} rows</title>",
+            escape(&group.name),
+            percent(group.rate),
+            count(group.trials)
+        ));
         body.push_str(&text(0.0, y + 4.0, "start", &cut(&group.name, 20)));
         body.push_str(&rect("span", [start, y - 3.0], [(end - start).max(2.0), 6.0]));
         body.push_str(&dot(is_beyond && finding.is_alerting(), scale.at(group.rate), y));

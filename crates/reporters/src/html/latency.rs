@@ -72,7 +72,8 @@ fn curve(judged: &Judged) -> String {
     }
     for micros in decades(low, high) {
         body.push_str(&line("axis", [x(micros), FLOOR], [x(micros), FLOOR + 4.0]));
-        body.push_str(&text(x(micros), FLOOR + 16.0, "middle", &duration(micros)));
+        let middle = x(micros).min(WIDTH - 24.0);
+        body.push_str(&text(middle, FLOOR + 16.0, "middle", &duration(micros)));
     }
     let steps = |histogram: &LatencyHistogram| -> Vec<[f64; 2]> {
         let all = histogram.count().max(1) as f64;

@@ -19,10 +19,9 @@ pub(crate) fn strip(judged: &Judged) -> String {
     let windows = || judged.history.iter().chain([&judged.report]);
     let count = windows().count();
     let width = (WIDTH / count as f64).min(18.0);
-    let from = WIDTH - width * count as f64;
     let mut body = String::new();
     for (index, report) in windows().enumerate() {
-        let x = from + index as f64 * width + 1.0;
+        let x = index as f64 * width + 1.0;
         let outcome = plain(report.outcome.as_str());
         let title = escape(&format!("{}: {outcome}", span(&report.window.bounds)));
         body.push_str("<g><title>");

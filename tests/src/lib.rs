@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use serde::Deserialize;
@@ -73,25 +74,26 @@ pub fn dependencies(package: &Package) -> impl Iterator<Item = &str> {
     wanted.map(|dependency| dependency.name.as_str())
 }
 
-/// Names of all packages that compiling `program` with its default features compiles.
+/// Names of all packages that compiling `program` with its default features compiles, by the features that
+/// it asks for: those that others of the workspace ask for do not count.
 ///
 /// # Panics
 /// When there is no such package.
 #[must_use]
-pub fn compiled_by(metadata: &Metadata, program: &str) -> BTreeSet<String> {
-    let resolve = metadata.resolve.as_ref().expect("a resolved graph");
-    let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let found = metadata.packages.iter().find(|package| package.name.as_str() == program);
-    let mut waiting = vec![&found.expect(program).id];
-    let mut seen = BTreeSet::new();
-    while let Some(id) = waiting.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        let compiled = nodes[id].deps.iter().filter(|dependency| {
-            dependency.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
-        });
-        waiting.extend(compiled.map(|dependency| &dependency.pkg));
-    }
-    seen.iter().map(|id| metadata[*id].name.to_string()).collect()
+pub fn compiled_by(program: &str) -> BTreeSet<String> {
+    let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    tree.args([
+        "tree",
+        "--locked",
+        "--edges",
+        "normal,build",
+        "--prefix",
+        "none",
+        "--package",
+        program,
+    ]);
+    let told = tree.current_dir(root()).output().expect("cargo tree");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let names = String::from_utf8(told.stdout).expect("UTF-8");
+    names.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }

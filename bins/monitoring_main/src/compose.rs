@@ -16,7 +16,6 @@ use mloop_reporter::ReporterDeps;
 
 use crate::args::{Command, MonitoringArgs, ReferenceCommand};
 use crate::check::check;
-use crate::dry_run::ReadOnly;
 use crate::kinds::Kinds;
 use crate::late::Late;
 use crate::show::show;
@@ -76,15 +75,15 @@ impl Parts {
             let latency = &config.latency_source;
             let latency = problems.build("latency_source", latency, &kinds.latency, platform);
             let monitors = problems.build_all("monitors", &config.monitors, &kinds.monitors, &());
-            let notifiers =
-                problems.build_all("notifiers", &config.notifiers, &kinds.notifiers, platform);
+            let notifiers = &config.notifiers;
+            let notifiers = problems.build_all("notifiers", notifiers, &kinds.notifiers, platform);
             let ledger: Ledger = ledger?;
             let subject = config.subject();
             let late = Late { outbox: ledger.outbox, subject, notifiers };
             let (outbox, notifiers) = (Arc::clone(&late.outbox), late.notifiers.clone());
             let deps = ReporterDeps { platform: platform.clone(), notifiers, outbox };
-            let reporters =
-                problems.build_all("reporters", &config.reporters, &kinds.reporters, &deps);
+            let reporters = &config.reporters;
+            let reporters = problems.build_all("reporters", reporters, &kinds.reporters, &deps);
             let Sources { profiles: source, .. } = sources?;
             let deps = MonitoringDeps {
                 journal: ledger.journal,
@@ -101,12 +100,6 @@ impl Parts {
             Some(Self { deps, settings, settle, late })
         });
         problems.finish_with(parts)
-    }
-
-    pub(crate) fn make_read_only(&mut self) {
-        self.deps.journal = Arc::new(ReadOnly(Arc::clone(&self.deps.journal)));
-        self.deps.profiles = Arc::new(ReadOnly(Arc::clone(&self.deps.profiles)));
-        self.deps.reporters.clear();
     }
 }
 

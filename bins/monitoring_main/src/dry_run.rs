@@ -10,8 +10,19 @@ use mloop_core::run::RunRecord;
 use mloop_core::{DeploymentId, EpisodeId, ModelVersion, ProfileSchema, RunId, Subject, Window};
 use mloop_platform::{Journal, Lease, Message, PlatformError, ProfileStore, RunQuery};
 
+use crate::compose::Parts;
+
 /// Hands reads on, and drops writes.
 pub(crate) struct ReadOnly<T: ?Sized>(pub(crate) Arc<T>);
+
+impl Parts {
+    /// From here on nothing is kept and nobody is told.
+    pub(crate) fn make_read_only(&mut self) {
+        self.deps.journal = Arc::new(ReadOnly(Arc::clone(&self.deps.journal)));
+        self.deps.profiles = Arc::new(ReadOnly(Arc::clone(&self.deps.profiles)));
+        self.deps.reporters.clear();
+    }
+}
 
 #[async_trait]
 impl Journal for ReadOnly<dyn Journal> {

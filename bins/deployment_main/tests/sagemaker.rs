@@ -13,7 +13,7 @@ use mloop_core::evaluation::GoldenCase;
 use mloop_core::version::files;
 use mloop_core::{EndpointName, Manifest, ModelName, ModelVersion, Sha256Digest, SystemClock};
 use mloop_deployer::conformance::sample_version;
-use mloop_deployer::{DeployRequest, Endpoints, Invocation};
+use mloop_deployer::{Always, DeployRequest, Endpoints, Invocation};
 use mloop_platform::{ModelRegistry, ModelRegistryKinds, PlatformDeps, Registration};
 use mloop_sagemaker_simulator::{Delays, Settings, Simulator, Storage};
 use mloop_services::Services;
@@ -160,7 +160,9 @@ impl World {
         let endpoint = EndpointName::new(format!("asked-{seed}")).expect("a name");
         asked.model = ModelName::new("asked").expect("a name");
         let platform = self.platform();
-        let request = DeployRequest { endpoint: endpoint.clone(), version: asked, folder };
+        let permission = Arc::new(Always);
+        let request =
+            DeployRequest { endpoint: endpoint.clone(), version: asked, folder, permission };
         platform.deployer.deploy_model(&request).await.expect("deployed");
         let end = tokio::time::Instant::now() + PATIENCE;
         let body = loop {

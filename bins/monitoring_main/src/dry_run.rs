@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry};
 use mloop_core::episode::Episode;
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::run::RunRecord;
@@ -17,10 +17,6 @@ pub(crate) struct ReadOnly<T: ?Sized>(pub(crate) Arc<T>);
 impl Journal for ReadOnly<dyn Journal> {
     async fn probe(&self) -> Result<(), PlatformError> {
         self.0.probe().await
-    }
-
-    async fn record_run(&self, _run: &RunRecord) -> Result<(), PlatformError> {
-        Ok(())
     }
 
     async fn record_run_with(
@@ -43,7 +39,12 @@ impl Journal for ReadOnly<dyn Journal> {
         self.0.was_told(id, outcome).await
     }
 
-    async fn save_episode(&self, _lease: &Lease, _episode: &Episode) -> Result<(), PlatformError> {
+    async fn save_episode_with(
+        &self,
+        _lease: &Lease,
+        _episode: &Episode,
+        _messages: &[Message],
+    ) -> Result<(), PlatformError> {
         Ok(())
     }
 
@@ -71,12 +72,25 @@ impl Journal for ReadOnly<dyn Journal> {
         self.0.deployments(subject).await
     }
 
-    async fn append(&self, _lease: &Lease, _entry: &JournalEntry) -> Result<(), PlatformError> {
+    async fn append_with(
+        &self,
+        _lease: &Lease,
+        _entry: &JournalEntry,
+        _messages: &[Message],
+    ) -> Result<(), PlatformError> {
         Ok(())
     }
 
     async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError> {
         self.0.entries(id).await
+    }
+
+    async fn save_call(&self, _lease: &Lease, _call: &ChangeCall) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError> {
+        self.0.unreturned_calls(subject).await
     }
 }
 

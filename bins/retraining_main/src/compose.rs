@@ -12,12 +12,11 @@ use mloop_orchestrators::{
     LeaseConfig, RetrainConfig as Settings, RetrainDeps, RetrainOrchestrator, RetrainRequest,
     Stopping, deliver_waiting,
 };
-use mloop_platform::{Ledger, Notifier, Outbox, PlatformDeps};
+use mloop_platform::{Ledger, PlatformDeps};
 use mloop_triggers::{Combination as Policy, Mode};
 
 use crate::args::{GRACE, RetrainingArgs};
 use crate::kinds::Kinds;
-use crate::outbox::Queued;
 use crate::preview;
 
 /// Decides, and submits at most one job.
@@ -25,12 +24,12 @@ pub(crate) async fn retrain(args: RetrainingArgs, stop: Stop) -> Result<Outcome,
     let common = &args.common;
     let document = Document::read(common.config()?)?;
     let platform = PlatformDeps::new(document.folder(), common.clock()).with_secrets(secrets());
-    let Parts { deps, settings, outbox, notifiers } =
-        Parts::build(&document, &platform, args.wait.wait_timeout())?;
+    let Parts { deps, settings } = Parts::build(&document, &platform, args.wait.wait_timeout())?;
     if common.check {
-        return preview::check(&deps, &settings, &notifiers).await;
+        return preview::check(&deps, &settings).await;
     }
     let as_of = common.as_of.unwrap_or_else(|| platform.clock.now());
+    let (outbox, notifiers) = (Arc::clone(&deps.outbox), deps.notifiers.clone());
     let subject = settings.subject.clone();
     let flow = RetrainOrchestrator::new(deps, settings);
     let request = RetrainRequest { as_of: Some(as_of) };
@@ -41,8 +40,9 @@ pub(crate) async fn retrain(args: RetrainingArgs, stop: Stop) -> Result<Outcome,
     let signal = stop.clone();
     let flow = flow.stopping_at(Stopping::when(async move { signal.raised().await }, GRACE));
     let result = flow.run(&request).await.map_err(Failure::of);
-    // What is not told in time waits for the next run.
-    if !stop.is_raised() {
+    // What is not told in time, or could not be told just now, waits for the next run.
+    let was_tried = result.as_ref().is_ok_and(|result| !result.notification_failures.is_empty());
+    if !stop.is_raised() && !was_tried {
         deliver_waiting(outbox.as_ref(), &subject, &notifiers).await;
     }
     let result = result?;
@@ -52,8 +52,6 @@ pub(crate) async fn retrain(args: RetrainingArgs, stop: Stop) -> Result<Outcome,
 struct Parts {
     deps: RetrainDeps,
     settings: Settings,
-    outbox: Arc<dyn Outbox>,
-    notifiers: Vec<Arc<dyn Notifier>>,
 }
 
 impl Parts {
@@ -73,19 +71,19 @@ impl Parts {
             let notifiers =
                 problems.build_all("notifiers", &config.notifiers, &kinds.notifiers, platform);
             let ledger: Ledger = ledger?;
-            let outbox = ledger.outbox;
             let deps = RetrainDeps {
                 journal: ledger.journal,
                 leases: ledger.leases,
                 registry: registry?,
                 submitter: submitter?,
-                notifier: Arc::new(Queued::new(Arc::clone(&outbox), &notifiers)),
+                outbox: ledger.outbox,
+                notifiers,
                 triggers,
                 policy: Box::new(policy(&config)),
                 clock: Arc::clone(&platform.clock),
             };
             let settings = settings(&config, document, wait);
-            Some(Self { deps, settings, outbox, notifiers })
+            Some(Self { deps, settings })
         });
         problems.finish_with(parts)
     }

@@ -3,7 +3,6 @@
 mod args;
 mod compose;
 mod kinds;
-mod outbox;
 mod preview;
 
 fn main() -> std::process::ExitCode {

@@ -1,26 +1,23 @@
 //! `--check` and `--dry-run`: what can be reached, and what would be decided, by the functions that
 //! decide. Neither changes anything.
 
-use std::sync::Arc;
-
 use mloop_cli::{Exit, Failure, Outcome};
 use mloop_orchestrators::{
     RetrainConfig, RetrainDeps, RetrainOrchestrator, RetrainPreview, RetrainRequest,
 };
-use mloop_platform::{Notifier, probe_notifiers};
+use mloop_platform::probe_notifiers;
 use serde_json::json;
 
 /// Reaches everything.
 pub(crate) async fn check(
     deps: &RetrainDeps,
     settings: &RetrainConfig,
-    notifiers: &[Arc<dyn Notifier>],
 ) -> Result<Outcome, Failure> {
     let asked = async {
         deps.journal.probe().await?;
         deps.registry.versions(&settings.subject.model).await?;
         deps.submitter.probe().await?;
-        probe_notifiers(notifiers).await
+        probe_notifiers(&deps.notifiers).await
     };
     let told = asked.await.map_err(Failure::of)?;
     let reached = ["ledger", "registry", "submitter"].map(str::to_owned);

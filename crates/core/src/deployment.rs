@@ -222,6 +222,28 @@ pub struct JournalEntry {
     pub detail: Value,
 }
 
+/// A call that asks a platform to change production, written down by the run that makes it: directly
+/// before, and once it returned.
+///
+/// There is at most one of each deployment, step and run: made again by the same run, it takes the
+/// place of the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeCall {
+    /// For which deployment.
+    pub deployment: DeploymentId,
+    /// In which step.
+    pub step: Step,
+    /// The fencing number of the run.
+    pub fence: u64,
+    /// The digest of the version that it puts into production.
+    pub asks: crate::Sha256Digest,
+    /// When it was about to be made.
+    pub announced_at: DateTime<Utc>,
+    /// When it returned, with whatever answer, to its run, which held its lease still. None: the run may
+    /// have been stopped in between, and the call may come, or have come, at any moment.
+    pub returned_at: Option<DateTime<Utc>>,
+}
+
 /// What serves at an endpoint, as the platform that runs it tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EndpointDescription {

@@ -1,12 +1,14 @@
 //! What every deployer must do, whoever wrote it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mloop_core::deployment::{EndpointDescription, EndpointState};
 use mloop_core::{EndpointName, ModelVersion, Sha256Digest};
 
-use crate::{DeployError, DeployRequest, Endpoints, Invocation, SwitchRequest};
+use crate::{Always, DeployError, DeployRequest, Endpoints, Invocation, Permission, SwitchRequest};
 
 /// A version with its files, for the suite.
 #[derive(Debug, Clone)]
@@ -35,12 +37,24 @@ pub async fn check_deployer(
     let absent = deployer.describe(staging).await.expect("a missing endpoint is described");
     assert_eq!(absent, None, "an endpoint that does not exist is none, not an error");
 
+    let withdrawn = |result: Result<(), DeployError>, rule: &str| {
+        let refusal = result.expect_err(rule);
+        assert!(matches!(refusal, DeployError::Withdrawn { .. }), "{rule}: {refusal:?}");
+    };
     let stage = deploy(staging, first);
+    let denied = DeployRequest { permission: Arc::new(Never), ..stage.clone() };
+    withdrawn(deployer.deploy_model(&denied).await, "a deployment without permission");
+    let found = deployer.describe(staging).await.expect("a missing endpoint is described");
+    assert_eq!(found, None, "a deployment without permission makes no endpoint");
     deployer.deploy_model(&stage).await.expect("a first deployment");
     deployer.deploy_model(&stage).await.expect("a repeated deployment is adopted");
     look.settled(staging, first, "a deployment comes up").await;
 
     let to_first = switch(production, first, None);
+    let denied = without_permission(&to_first);
+    withdrawn(deployer.switch_to_production(&denied).await, "a first switch without permission");
+    let found = deployer.describe(production).await.expect("a missing endpoint is described");
+    assert_eq!(found, None, "a switch without permission makes no endpoint");
     deployer.switch_to_production(&to_first).await.expect("a first switch");
     deployer.switch_to_production(&to_first).await.expect("a repeated switch is adopted");
     look.settled(production, first, "a first switch makes production").await;
@@ -52,6 +66,9 @@ pub async fn check_deployer(
     look.answered(production, first, "a refused switch changes nothing").await;
 
     let to_second = switch(production, second, Some(first.version.version.digest));
+    let denied = without_permission(&to_second);
+    withdrawn(deployer.switch_to_production(&denied).await, "a second switch without permission");
+    look.answered(production, first, "a switch without permission changes nothing").await;
     deployer.switch_to_production(&to_second).await.expect("a second switch");
     look.settled(production, second, "a second switch takes place").await;
     look.answered(production, second, "a switch takes all traffic").await;
@@ -63,6 +80,8 @@ pub async fn check_deployer(
     look.answered(production, second, "a refused rollback changes nothing").await;
 
     let back = switch(production, first, Some(second.version.version.digest));
+    withdrawn(deployer.rollback(&without_permission(&back)).await, "a rollback without permission");
+    look.answered(production, second, "a rollback without permission changes nothing").await;
     deployer.rollback(&back).await.expect("a rollback");
     deployer.rollback(&back).await.expect("a repeated rollback is adopted");
     look.settled(production, first, "a rollback takes place").await;
@@ -77,7 +96,22 @@ pub async fn check_deployer(
 
 fn deploy(endpoint: &EndpointName, candidate: &Candidate) -> DeployRequest {
     let Candidate { version, folder } = candidate.clone();
-    DeployRequest { endpoint: endpoint.clone(), version, folder }
+    DeployRequest { endpoint: endpoint.clone(), version, folder, permission: Arc::new(Always) }
+}
+
+fn without_permission(request: &SwitchRequest) -> SwitchRequest {
+    SwitchRequest { permission: Arc::new(Never), ..request.clone() }
+}
+
+/// Of who was overtaken.
+#[derive(Debug)]
+struct Never;
+
+#[async_trait]
+impl Permission for Never {
+    async fn is_given(&self) -> bool {
+        false
+    }
 }
 
 fn switch(
@@ -86,7 +120,8 @@ fn switch(
     current: Option<Sha256Digest>,
 ) -> SwitchRequest {
     let Candidate { version, folder } = candidate.clone();
-    SwitchRequest { endpoint: endpoint.clone(), version, folder, current }
+    let (endpoint, permission) = (endpoint.clone(), Arc::new(Always));
+    SwitchRequest { endpoint, version, folder, current, permission }
 }
 
 /// What an endpoint is looked at with.
@@ -144,10 +179,8 @@ pub fn sample_version(number: u64, content: &str) -> ModelVersion {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use async_trait::async_trait;
     use mloop_platform::conformance::complaint;
 
     use super::*;
@@ -180,6 +213,13 @@ mod tests {
         RefusesSecondRemoval,
         NeverRemoves,
         RemovesAll,
+        DeploysUnasked,
+        DeploysAndWithdraws,
+        SwitchesUnasked,
+        SwitchesAndWithdraws,
+        IsBusyWithoutPermission,
+        TakesBackUnasked,
+        TakesBackAndWithdraws,
     }
 
     /// Endpoints that follow the contract but for one thing.
@@ -204,7 +244,8 @@ mod tests {
 
         async fn set(&self, endpoint: &EndpointName, request: &SwitchRequest) -> Done {
             let SwitchRequest { version, folder, .. } = request.clone();
-            let request = DeployRequest { endpoint: endpoint.clone(), version, folder };
+            let (endpoint, permission) = (endpoint.clone(), Arc::new(Always));
+            let request = DeployRequest { endpoint, version, folder, permission };
             self.inner.deploy_model(&request).await
         }
     }
@@ -220,6 +261,17 @@ mod tests {
     #[async_trait]
     impl Deployer for Faulty {
         async fn deploy_model(&self, request: &DeployRequest) -> Done {
+            if !request.permission.is_given().await {
+                let always = DeployRequest { permission: Arc::new(Always), ..request.clone() };
+                return match self.fault {
+                    Some(Fault::DeploysUnasked) => self.inner.deploy_model(&always).await,
+                    Some(Fault::DeploysAndWithdraws) => {
+                        self.inner.deploy_model(&always).await?;
+                        self.inner.deploy_model(request).await
+                    }
+                    _ => self.inner.deploy_model(request).await,
+                };
+            }
             self.once(Fault::RefusesSecondDeployment)?;
             if self.has(Fault::NeverDeploys) {
                 return Ok(());
@@ -246,6 +298,18 @@ mod tests {
         }
 
         async fn switch_to_production(&self, request: &SwitchRequest) -> Done {
+            if !request.permission.is_given().await {
+                let serves = self.inner.serving(&request.endpoint).is_some();
+                return match self.fault {
+                    Some(Fault::SwitchesUnasked) => self.set(&request.endpoint, request).await,
+                    Some(Fault::SwitchesAndWithdraws) if serves => {
+                        self.set(&request.endpoint, request).await?;
+                        self.inner.switch_to_production(request).await
+                    }
+                    Some(Fault::IsBusyWithoutPermission) if serves => Err(refused()),
+                    _ => self.inner.switch_to_production(request).await,
+                };
+            }
             self.once(Fault::RefusesSecondSwitch)?;
             let serves = self.inner.serving(&request.endpoint);
             match self.fault {
@@ -273,6 +337,16 @@ mod tests {
         }
 
         async fn rollback(&self, request: &SwitchRequest) -> Done {
+            if !request.permission.is_given().await {
+                return match self.fault {
+                    Some(Fault::TakesBackUnasked) => self.set(&request.endpoint, request).await,
+                    Some(Fault::TakesBackAndWithdraws) => {
+                        self.set(&request.endpoint, request).await?;
+                        Err(DeployError::Withdrawn { doing: "rolling back".to_owned() })
+                    }
+                    _ => self.inner.rollback(request).await,
+                };
+            }
             let serves = self.inner.serving(&request.endpoint);
             let is_strange =
                 ![request.current, Some(request.version.version.digest)].contains(&serves);
@@ -384,6 +458,13 @@ mod tests {
             (Fault::RefusesSecondRemoval, "what is gone is fine"),
             (Fault::NeverRemoves, "what was removed is gone"),
             (Fault::RemovesAll, "what was not removed stays"),
+            (Fault::DeploysUnasked, "a deployment without permission"),
+            (Fault::DeploysAndWithdraws, "a deployment without permission makes no endpoint"),
+            (Fault::SwitchesUnasked, "a first switch without permission"),
+            (Fault::SwitchesAndWithdraws, "a switch without permission changes nothing"),
+            (Fault::IsBusyWithoutPermission, "a second switch without permission"),
+            (Fault::TakesBackUnasked, "a rollback without permission"),
+            (Fault::TakesBackAndWithdraws, "a rollback without permission changes nothing"),
         ] {
             let found = complaint(run(Some(fault))).await;
             let caught = found.as_ref().is_some_and(|text| text.contains(rule));

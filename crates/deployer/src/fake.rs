@@ -9,7 +9,7 @@ use mloop_core::deployment::{EndpointDescription, EndpointState};
 use mloop_core::{EndpointName, Sha256Digest};
 
 use crate::{
-    Answer, DeployError, DeployRequest, Deployer, EndpointClient, Invocation, Janitor,
+    Answer, DeployError, DeployRequest, Deployer, EndpointClient, Invocation, Janitor, Permission,
     SwitchRequest,
 };
 
@@ -80,6 +80,14 @@ impl InMemoryEndpoints {
         Err(DeployError::Conflict { doing: format!("{doing} {}", request.endpoint), problem })
     }
 
+    /// Asks whether the change may be made.
+    async fn ask(&self, doing: &str, permission: &dyn Permission) -> Result<(), DeployError> {
+        if permission.is_given().await {
+            return Ok(());
+        }
+        Err(DeployError::Withdrawn { doing: doing.to_owned() })
+    }
+
     fn change(&self, endpoint: &EndpointName, digest: Sha256Digest) {
         let mut state = self.lock();
         if state.serving.insert(endpoint.clone(), digest) != Some(digest) {
@@ -91,6 +99,7 @@ impl InMemoryEndpoints {
 #[async_trait]
 impl Deployer for InMemoryEndpoints {
     async fn deploy_model(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        self.ask("deploying", request.permission.as_ref()).await?;
         self.change(&request.endpoint, request.version.version.digest);
         Ok(())
     }
@@ -110,6 +119,7 @@ impl Deployer for InMemoryEndpoints {
 
     async fn switch_to_production(&self, request: &SwitchRequest) -> Result<(), DeployError> {
         self.check("switching", request)?;
+        self.ask("switching", request.permission.as_ref()).await?;
         let fault = self.lock().fault;
         if fault != Some(Fault::SilentRollback) {
             self.change(&request.endpoint, request.version.version.digest);
@@ -128,6 +138,7 @@ impl Deployer for InMemoryEndpoints {
 
     async fn rollback(&self, request: &SwitchRequest) -> Result<(), DeployError> {
         self.check("rolling back", request)?;
+        self.ask("rolling back", request.permission.as_ref()).await?;
         self.change(&request.endpoint, request.version.version.digest);
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod conformance;
 #[cfg(feature = "testing")]
 mod fake;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +38,30 @@ pub struct Endpoints {
     pub janitor: Arc<dyn Janitor>,
 }
 
+/// Whether a change that was asked for may be made now.
+///
+/// What precedes a change (uploads, resources that nobody uses yet) may take minutes, in which whoever
+/// asked for it may have been overtaken. So a deployer asks here, see [`Deployer`].
+#[async_trait]
+pub trait Permission: fmt::Debug + Send + Sync {
+    /// True: the change may be made, in the moment after this answer. Asked again before each further
+    /// call.
+    async fn is_given(&self) -> bool;
+}
+
+/// For who acts alone: every change may be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Always;
+
+#[async_trait]
+impl Permission for Always {
+    async fn is_given(&self) -> bool {
+        true
+    }
+}
+
 /// A version on its way to an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct DeployRequest {
     /// The endpoint to make or to change.
     pub endpoint: EndpointName,
@@ -46,10 +69,12 @@ pub struct DeployRequest {
     pub version: ModelVersion,
     /// Its files, their digests compared.
     pub folder: PathBuf,
+    /// Asked directly before the endpoint is changed.
+    pub permission: Arc<dyn Permission>,
 }
 
 /// A change of what production serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SwitchRequest {
     /// Production.
     pub endpoint: EndpointName,
@@ -60,6 +85,8 @@ pub struct SwitchRequest {
     /// What serves now, as far as mloop knows: anything else but the wanted version is a stranger's
     /// change and a [`DeployError::Conflict`].
     pub current: Option<Sha256Digest>,
+    /// Asked directly before production is changed.
+    pub permission: Arc<dyn Permission>,
 }
 
 /// Changes what endpoints serve.
@@ -69,6 +96,8 @@ pub struct SwitchRequest {
 ///   what the first try made.
 /// - Each change is preceded by a look at the endpoint: the wanted state is adopted, a stranger's
 ///   is a conflict.
+/// - The request's [`Permission`] is asked directly before each call that changes an endpoint, after all
+///   preparation and the last look. Without it no such call is made: [`DeployError::Withdrawn`].
 /// - A switch replaces the version for all traffic at once or, where the platform does it in steps,
 ///   ends there; requests in flight are answered.
 #[cfg_attr(feature = "testing", mockall::automock)]
@@ -199,6 +228,12 @@ pub enum DeployError {
         /// The platform's words, and what to do.
         problem: String,
     },
+    /// Whoever asked for the change may not make it any more; it was not made.
+    #[error("{doing}: the run that asked for it may not change it any more; nothing was changed")]
+    Withdrawn {
+        /// What was being done.
+        doing: String,
+    },
     /// The endpoint is not as mloop left it: a person must look.
     #[error("{doing}: {problem}")]
     Conflict {
@@ -222,6 +257,7 @@ impl Classified for DeployError {
         match self {
             Self::Unavailable { .. } => ExitClass::Transient,
             Self::Denied { .. } => ExitClass::Credentials,
+            Self::Withdrawn { .. } => ExitClass::LeaseHeld,
             Self::Refused { .. } | Self::Conflict { .. } => ExitClass::NeedsPerson,
         }
     }

@@ -1,7 +1,7 @@
 //! Runs, episodes, versions and deployments.
 
 use async_trait::async_trait;
-use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry};
 use mloop_core::episode::Episode;
 use mloop_core::run::RunRecord;
 use mloop_core::{DeploymentId, EpisodeId, ModelVersion, RunId, Subject};
@@ -42,10 +42,6 @@ impl<S: Store> Journal for Views<S> {
         self.look().await
     }
 
-    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
-        self.record_run_with(run, &[]).await
-    }
-
     async fn record_run_with(
         &self,
         run: &RunRecord,
@@ -55,9 +51,7 @@ impl<S: Store> Journal for Views<S> {
         let (run, messages) = (run.clone(), messages.to_vec());
         let record = move |session: &mut dyn Session| {
             runs::write(session, &run)?;
-            messages.iter().try_for_each(|message| {
-                outbox::enqueue(session, &message.notification, &message.receivers)
-            })
+            outbox::enqueue_all(session, &messages)
         };
         self.write("record_run", doing, record).await
     }
@@ -83,12 +77,18 @@ impl<S: Store> Journal for Views<S> {
         self.read(doing, move |session| Ok(first(session, sql, &values)?.is_some())).await
     }
 
-    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+    async fn save_episode_with(
+        &self,
+        lease: &Lease,
+        episode: &Episode,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let (doing, lease) = (format!("writing {}", episode.id), lease.clone());
-        let episode = episode.clone();
+        let (episode, messages) = (episode.clone(), messages.to_vec());
         let save = move |session: &mut dyn Session| {
             check_fence(session, &lease)?;
-            records::write_episode(session, &episode)
+            records::write_episode(session, &episode)?;
+            outbox::enqueue_all(session, &messages)
         };
         self.write("save_episode", doing, save).await
     }
@@ -134,12 +134,19 @@ impl<S: Store> Journal for Views<S> {
         self.read(doing, move |session| of_subject(session, sql, &subject)).await
     }
 
-    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+    async fn append_with(
+        &self,
+        lease: &Lease,
+        entry: &JournalEntry,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let doing = format!("writing the journal of {}", entry.deployment);
-        let (name, lease, entry) = (doing.clone(), lease.clone(), entry.clone());
+        let (name, lease) = (doing.clone(), lease.clone());
+        let (entry, messages) = (entry.clone(), messages.to_vec());
         let append = move |session: &mut dyn Session| {
             check_fence(session, &lease)?;
-            records::append(session, &entry, &name)
+            records::append(session, &entry, &name)?;
+            outbox::enqueue_all(session, &messages)
         };
         self.write("append", doing, append).await
     }
@@ -150,5 +157,25 @@ impl<S: Store> Journal for Views<S> {
         let sql = "SELECT body FROM deployment_journal WHERE deployment = $1
                    ORDER BY position, phase";
         self.read(doing, move |session| bodies(session, sql, &[id.as_str().into()])).await
+    }
+
+    async fn save_call(&self, lease: &Lease, call: &ChangeCall) -> Result<(), PlatformError> {
+        let doing = format!("writing down a call for {}", call.deployment);
+        let (name, lease, call) = (doing.clone(), lease.clone(), call.clone());
+        let save = move |session: &mut dyn Session| {
+            check_fence(session, &lease)?;
+            records::write_call(session, &call, &name)
+        };
+        self.write("save_call", doing, save).await
+    }
+
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError> {
+        let doing = format!("reading the calls for {subject}");
+        let subject = subject.clone();
+        let sql = "SELECT change_calls.body FROM change_calls
+                   JOIN deployments ON id = deployment
+                   WHERE model = $1 AND target = $2 AND returned_at IS NULL
+                   ORDER BY announced_at, fence";
+        self.read(doing, move |session| of_subject(session, sql, &subject)).await
     }
 }

@@ -65,6 +65,24 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         min_writer: 5,
         release: "0.1.0",
     },
+    // Who does not write down its calls would make late ones that nothing explains.
+    Migration {
+        sql: [
+            include_str!("migrations/sqlite/0006_change_calls.sql"),
+            include_str!("migrations/postgres/0006_change_calls.sql"),
+        ],
+        min_writer: 6,
+        release: "0.1.0",
+    },
+    // Who does not know of pauses tries messages too often, and loses none.
+    Migration {
+        sql: [
+            include_str!("migrations/sqlite/0007_outbox_retries.sql"),
+            include_str!("migrations/postgres/0007_outbox_retries.sql"),
+        ],
+        min_writer: 1,
+        release: "0.1.0",
+    },
 ];
 
 /// The version of the schema that this release writes.

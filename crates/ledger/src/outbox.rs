@@ -1,16 +1,24 @@
 //! Messages on their way.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use mloop_core::Subject;
 use mloop_core::notification::Notification;
-use mloop_platform::{Outbox, PlatformError};
+use mloop_platform::{Again, Message, Outbox, PlatformError, Waiting};
 
 use crate::error::Failure;
-use crate::session::{Session, insert};
+use crate::session::{Session, first, insert};
 use crate::store::{Store, Views};
-use crate::value::Value;
+use crate::value::{Row, Value};
 
-pub(crate) fn enqueue(
+/// Queues messages in the transaction of what they tell of.
+pub(crate) fn enqueue_all(session: &mut dyn Session, messages: &[Message]) -> Result<(), Failure> {
+    let mut each = messages.iter();
+    each.try_for_each(|one| enqueue(session, &one.notification, &one.receivers))
+}
+
+fn enqueue(
     session: &mut dyn Session,
     notification: &Notification,
     receivers: &[String],
@@ -38,13 +46,55 @@ fn pending(
     subject: &Subject,
     receiver: &str,
     limit: u32,
-) -> Result<Vec<Notification>, Failure> {
-    let sql = "SELECT body FROM deliveries JOIN outbox ON seq = message
-               WHERE receiver = $1 AND model = $2 AND target = $3 AND delivered_at IS NULL
-               ORDER BY seq LIMIT $4";
+) -> Result<Vec<Waiting>, Failure> {
+    let now = session.dialect().now();
+    let sql = format!(
+        "SELECT body, refusals FROM deliveries JOIN outbox ON seq = message
+         WHERE receiver = $1 AND model = $2 AND target = $3 AND delivered_at IS NULL
+           AND given_up_at IS NULL AND due_at <= {now}
+         ORDER BY due_at, seq LIMIT $4"
+    );
     let (model, target) = (subject.model.as_str().into(), subject.target.as_str().into());
-    let rows = session.query(sql, &[receiver.into(), model, target, limit.into()])?;
-    rows.iter().map(|row| Ok(serde_json::from_str(row.text(0)?)?)).collect()
+    let rows = session.query(&sql, &[receiver.into(), model, target, limit.into()])?;
+    let waiting = |row: &Row| {
+        let notification = serde_json::from_str(row.text(0)?)?;
+        Ok(Waiting { notification, refusals: row.revision(1)? })
+    };
+    rows.iter().map(waiting).collect()
+}
+
+fn postpone(
+    session: &mut dyn Session,
+    receiver: &str,
+    id: &str,
+    again: Again,
+) -> Result<(), Failure> {
+    let now = session.dialect().now();
+    let (change, pause) = match again {
+        Again::Soon => (format!("due_at = {now} + $3"), Duration::ZERO),
+        Again::After(pause) => (format!("due_at = {now} + $3, refusals = refusals + 1"), pause),
+        Again::Never => {
+            (format!("given_up_at = {now} + $3, refusals = refusals + 1"), Duration::ZERO)
+        }
+    };
+    let sql = format!(
+        "UPDATE deliveries SET {change}
+         WHERE receiver = $1 AND message = (SELECT seq FROM outbox WHERE id = $2)"
+    );
+    session.execute(&sql, &[receiver.into(), id.into(), pause.as_secs_f64().into()])
+}
+
+fn count_given_up(
+    session: &mut dyn Session,
+    subject: &Subject,
+    receiver: &str,
+) -> Result<u64, Failure> {
+    let sql = "SELECT count(*) FROM deliveries JOIN outbox ON seq = message
+               WHERE receiver = $1 AND model = $2 AND target = $3 AND given_up_at IS NOT NULL
+                 AND delivered_at IS NULL";
+    let (model, target) = (subject.model.as_str().into(), subject.target.as_str().into());
+    let row = first(session, sql, &[receiver.into(), model, target])?;
+    row.map_or(Ok(0), |row| row.count(0))
 }
 
 fn settle(session: &mut dyn Session, receiver: &str, id: &str) -> Result<(), Failure> {
@@ -75,10 +125,28 @@ impl<S: Store> Outbox for Views<S> {
         subject: &Subject,
         receiver: &str,
         limit: u32,
-    ) -> Result<Vec<Notification>, PlatformError> {
+    ) -> Result<Vec<Waiting>, PlatformError> {
         let doing = format!("reading what waits for `{receiver}` about {subject}");
         let (subject, receiver) = (subject.clone(), receiver.to_owned());
         self.read(doing, move |session| pending(session, &subject, &receiver, limit)).await
+    }
+
+    async fn not_delivered(
+        &self,
+        receiver: &str,
+        id: &str,
+        again: Again,
+    ) -> Result<(), PlatformError> {
+        let doing = format!("putting off the message {id}");
+        let (receiver, id) = (receiver.to_owned(), id.to_owned());
+        let put_off = move |session: &mut dyn Session| postpone(session, &receiver, &id, again);
+        self.write("not_delivered", doing, put_off).await
+    }
+
+    async fn given_up(&self, subject: &Subject, receiver: &str) -> Result<u64, PlatformError> {
+        let doing = format!("counting what was given up for `{receiver}` about {subject}");
+        let (subject, receiver) = (subject.clone(), receiver.to_owned());
+        self.read(doing, move |session| count_given_up(session, &subject, &receiver)).await
     }
 
     async fn delivered(&self, receiver: &str, id: &str) -> Result<(), PlatformError> {

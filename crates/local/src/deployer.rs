@@ -9,7 +9,7 @@ use mloop_core::deployment::{EndpointDescription, EndpointState};
 use mloop_core::{EndpointName, Sha256Digest};
 use mloop_deployer::{
     Answer, BuildError, DeployError, DeployRequest, Deployer, EndpointClient, Endpoints,
-    Invocation, Janitor, Spec, SwitchRequest,
+    Invocation, Janitor, Permission, Spec, SwitchRequest,
 };
 use mloop_http::{BaseUrl, Client, HttpError, Method, Policy, Request, Response};
 use mloop_platform::PlatformDeps;
@@ -133,6 +133,7 @@ impl LocalDeployer {
         doing: &str,
         request: (&EndpointName, &mloop_core::ModelVersion, &std::path::Path),
         expected: Value,
+        permission: &dyn Permission,
     ) -> Result<(), DeployError> {
         let (endpoint, version, folder) = request;
         let folder = std::path::absolute(folder).map_err(|error| DeployError::Refused {
@@ -145,13 +146,16 @@ impl LocalDeployer {
             "version": version.version.number,
             "expected": expected,
         });
+        if !permission.is_given().await {
+            return Err(DeployError::Withdrawn { doing: doing.to_owned() });
+        }
         let path = ["admin", "endpoints", endpoint.as_str()];
         self.ask(doing, Method::Put, &path, Some(&body)).await.map(drop)
     }
 
     /// Replaces what production is expected to serve.
     async fn replace(&self, doing: &str, request: &SwitchRequest) -> Result<(), DeployError> {
-        let SwitchRequest { endpoint, version, folder, current } = request;
+        let SwitchRequest { endpoint, version, folder, current, permission } = request;
         let described = self.describe(endpoint).await?;
         if serves(described.as_ref(), version.version.digest) {
             return Ok(());
@@ -169,19 +173,21 @@ impl LocalDeployer {
             return Err(DeployError::Conflict { doing: doing.to_owned(), problem });
         }
         // The server compares again, in the same step as the change.
-        self.put(doing, (endpoint, version, folder), json!({"digest": found})).await
+        let expected = json!({"digest": found});
+        self.put(doing, (endpoint, version, folder), expected, permission.as_ref()).await
     }
 }
 
 #[async_trait]
 impl Deployer for LocalDeployer {
     async fn deploy_model(&self, request: &DeployRequest) -> Result<(), DeployError> {
-        let DeployRequest { endpoint, version, folder } = request;
+        let DeployRequest { endpoint, version, folder, permission } = request;
         let doing = format!("deploying {} to {endpoint}", version.version);
         if serves(self.describe(endpoint).await?.as_ref(), version.version.digest) {
             return Ok(());
         }
-        self.put(&doing, (endpoint, version, folder), json!({"any": true})).await
+        let expected = json!({"any": true});
+        self.put(&doing, (endpoint, version, folder), expected, permission.as_ref()).await
     }
 
     async fn describe(

@@ -1,81 +1,45 @@
-//! Whom retraining tells of what: each message once, by a mark on its episode.
+//! Whom retraining tells of what: each message once, by a mark on its episode, queued in the transaction
+//! that sets it.
 
 use mloop_core::episode::Episode;
-use mloop_core::error_chain;
 use mloop_core::failpoint::reach;
-use mloop_platform::{PlatformError, send_attempt_ended, send_attempts_used_up, send_slack_alert};
+use mloop_platform::{Message, attempt_ended, attempts_used_up, submission};
 
 use crate::retraining::Run;
+use crate::waiting::to_all;
 use crate::{OrchestratorError, RetrainOrchestrator, points};
 
-impl Run<'_> {
-    /// Whether people were told; who could not be is kept for the result.
-    fn was_told(&mut self, sent: Result<(), PlatformError>) -> bool {
-        let Err(error) = sent else { return true };
-        let error = error_chain(&error);
-        tracing::error!(error, "people could not be told; the next run tries again");
-        self.undelivered.push(error);
-        false
-    }
-}
-
 impl RetrainOrchestrator {
-    /// Tells people that the job was submitted, once.
-    pub(crate) async fn announce(
-        &self,
-        run: &mut Run<'_>,
-        episode: &mut Episode,
-    ) -> Result<(), OrchestratorError> {
-        if episode.announced {
-            return Ok(());
+    /// Marks an episode as one whose job people were told of; the message, where they were not yet.
+    pub(crate) fn announce(&self, episode: &mut Episode) -> Option<Message> {
+        if std::mem::replace(&mut episode.announced, true) {
+            return None;
         }
-        let sent = send_slack_alert(self.deps.notifier.as_ref(), episode, episode.opened_at).await;
-        if run.was_told(sent) {
-            reach(points::RETRAINING_NOTIFIED);
-            episode.announced = true;
-            self.deps.journal.save_episode(run.held.lease(), episode).await?;
-            reach(points::RETRAINING_ANNOUNCED);
-        }
-        Ok(())
+        Some(to_all(&self.deps.notifiers, submission(episode, episode.opened_at)))
     }
 
-    /// Tells people, once, that the job of a closed episode left nothing to deploy.
-    pub(crate) async fn tell_end(
-        &self,
-        run: &mut Run<'_>,
-        episode: &mut Episode,
-    ) -> Result<(), OrchestratorError> {
-        if episode.closed.as_ref().is_none_or(|closing| closing.told) {
-            return Ok(());
-        }
-        let sent = send_attempt_ended(self.deps.notifier.as_ref(), episode).await;
-        if run.was_told(sent) {
-            reach(points::RETRAINING_END_NOTIFIED);
-            episode.closed.iter_mut().for_each(|closing| closing.told = true);
-            self.deps.journal.save_episode(run.held.lease(), episode).await?;
-            reach(points::RETRAINING_END_TOLD);
-        }
-        Ok(())
+    /// Marks a closed episode as one whose end people know; the message, where its job left nothing to
+    /// deploy and they do not know yet.
+    pub(crate) fn tell_end(&self, episode: &mut Episode) -> Option<Message> {
+        let closing = episode.closed.as_mut().filter(|closing| !closing.told)?;
+        closing.told = true;
+        attempt_ended(episode).map(|message| to_all(&self.deps.notifiers, message))
     }
 
     /// Tells people, once, that a failed attempt was the last.
     pub(crate) async fn tell_last(
         &self,
-        run: &mut Run<'_>,
+        run: &Run<'_>,
         episode: &mut Episode,
         reason: &str,
     ) -> Result<(), OrchestratorError> {
-        if episode.closed.as_ref().is_none_or(|closing| closing.told_last) {
+        let Some(closing) = episode.closed.as_mut().filter(|closing| !closing.told_last) else {
             return Ok(());
-        }
-        let notifier = self.deps.notifier.as_ref();
-        let sent = send_attempts_used_up(notifier, episode, reason, run.as_of).await;
-        if run.was_told(sent) {
-            reach(points::RETRAINING_LAST_NOTIFIED);
-            episode.closed.iter_mut().for_each(|closing| closing.told_last = true);
-            self.deps.journal.save_episode(run.held.lease(), episode).await?;
-            reach(points::RETRAINING_LAST_TOLD);
-        }
+        };
+        closing.told_last = true;
+        let message = to_all(&self.deps.notifiers, attempts_used_up(episode, reason, run.as_of));
+        self.deps.journal.save_episode_with(run.held.lease(), episode, &[message]).await?;
+        reach(points::RETRAINING_LAST_TOLD);
         Ok(())
     }
 }

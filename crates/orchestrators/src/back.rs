@@ -2,7 +2,7 @@
 //! their own, as on the way there.
 
 use mloop_core::VersionRef;
-use mloop_core::deployment::{Deployment, DeploymentVerdict};
+use mloop_core::deployment::{Deployment, DeploymentVerdict, Step};
 use mloop_core::failpoint::reach;
 use mloop_deployer::Answer;
 use serde_json::{Value, json};
@@ -57,9 +57,10 @@ impl Journey<'_> {
             Look::Stranger(other) => Some(other),
             _ => ours,
         };
-        let request = self.switch(&target, from);
-        self.about_to(points::CALLING_ROLLBACK).await?;
+        let permit = self.permit(points::CALLING_ROLLBACK, Some((Step::RollbackSubmitted, wanted)));
+        let request = self.switch(&target, from, &permit);
         let answer = self.deps.endpoints.deployer.rollback(&request).await;
+        permit.returned().await?;
         self.accept(answer, wanted, from).await?;
         Ok(json!({ "to": previous, "adopted": false }))
     }

@@ -105,7 +105,7 @@ impl DeploymentOrchestrator {
         let Some(digest) = there.filter(|_| !deployments.iter().any(Deployment::is_open)) else {
             return Ok(None);
         };
-        let late = late_call(self.deps.journal.as_ref(), deployments, digest).await?;
+        let late = late_call(&self.deps, deployments, digest).await?;
         Ok(late.map(|late| {
             format!(
                 ": a run of the deployment of {} asked for it when that was over; `run` puts it right",

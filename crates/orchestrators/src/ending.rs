@@ -1,13 +1,14 @@
 //! What ends a deployment, whichever way it went: aliases, the staging endpoint, people.
 
+use mloop_core::VersionRef;
 use mloop_core::deployment::{Deployment, DeploymentVerdict, EndpointDescription};
 use mloop_core::notification::{Notification, Severity, Topic};
 use mloop_core::version::aliases;
-use mloop_core::{VersionRef, error_chain};
-use mloop_platform::deliver_pending;
+use mloop_platform::Message;
 use serde_json::{Value, json};
 
 use crate::journey::Journey;
+use crate::waiting::{deliver_waiting, to_all};
 use crate::{OrchestratorError, points, progress};
 
 impl Journey<'_> {
@@ -38,29 +39,19 @@ impl Journey<'_> {
         Ok(json!({ "kept": self.config.keep_staging }))
     }
 
-    /// Queues the message, and sends what waits; what cannot be delivered now stays queued.
-    pub(crate) async fn notify(&mut self) -> Result<Value, OrchestratorError> {
+    /// The message of the verdict to come.
+    pub(crate) fn notice(&self) -> Message {
         let verdict = self.fate();
         let reason = progress::reason(&self.entries, Some(verdict), self.deployment.previous);
-        let notification = message(&self.deployment, verdict, &reason, self.deps.clock.now());
-        self.tell(&notification).await
+        let notice = message(&self.deployment, verdict, &reason, self.deps.clock.now());
+        to_all(&self.deps.notifiers, notice)
     }
 
-    /// Queues a message, and sends what waits.
-    pub(crate) async fn tell(
-        &mut self,
-        notification: &Notification,
-    ) -> Result<Value, OrchestratorError> {
-        let receivers: Vec<String> =
-            self.deps.notifiers.iter().map(|notifier| notifier.name().to_owned()).collect();
-        self.deps.outbox.enqueue(notification, &receivers).await?;
+    /// Sends what waits; what cannot be delivered now stays queued.
+    pub(crate) async fn deliver(&mut self) {
         let (outbox, subject) = (self.deps.outbox.as_ref(), &self.deployment.subject);
-        for (receiver, error) in deliver_pending(outbox, subject, &self.deps.notifiers).await {
-            let error = error_chain(&error);
-            tracing::error!(receiver, error, "not delivered; the message stays queued");
-            self.undelivered.push(format!("{receiver}: {error}"));
-        }
-        Ok(json!({ "receivers": receivers }))
+        let undelivered = deliver_waiting(outbox, subject, &self.deps.notifiers).await;
+        self.undelivered.extend(undelivered);
     }
 }
 

@@ -3,19 +3,24 @@
 //! The steps to production stand here, those back in `back.rs`, those that end either way in
 //! `ending.rs`, what may follow in `restoring.rs`.
 
+use std::sync::{Arc, Mutex};
+
 use mloop_core::deployment::{
-    Deployment, DeploymentVerdict, EndpointDescription, EndpointState, JournalEntry, Phase, Step,
+    ChangeCall, Deployment, DeploymentVerdict, EndpointDescription, EndpointState, JournalEntry,
+    Phase, Step,
 };
 use mloop_core::failpoint::reach;
 use mloop_core::version::tags;
 use mloop_core::{EndpointName, Sha256Digest, error_chain};
 use mloop_deployer::{Answer, DeployError, DeployRequest, Invocation, SwitchRequest};
+use mloop_platform::Message;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::cargo::{Cargo, cargo};
 use crate::endpoint::{Before, Look, Watch, look, stranger};
 use crate::lease::Held;
+use crate::permit::Permit;
 use crate::progress::{self, FENCE, Next, PASSED, REASON, REPORT};
 use crate::smoke::{self, Asked, Observations, SmokeReport};
 use crate::{DeploymentConfig, DeploymentDeps, OrchestratorError, points};
@@ -77,42 +82,93 @@ impl<'a> Journey<'a> {
     }
 
     pub(crate) async fn step(&mut self, step: Step) -> Result<(), OrchestratorError> {
+        self.step_telling(step, vec![]).await
+    }
+
+    /// Takes a step whose intent people are told of: the messages are queued with it.
+    pub(crate) async fn step_telling(
+        &mut self,
+        step: Step,
+        messages: Vec<Message>,
+    ) -> Result<(), OrchestratorError> {
         tracing::info!(step = step.as_str(), version = %self.deployment.version, "deploying");
         let [intent, called, outcome] = points::of_step(step);
         self.held.renew().await?;
         let plan =
             json!({ "version": self.deployment.version, "previous": self.deployment.previous });
-        self.append(step, Phase::Intent, plan).await?;
+        self.append(step, Phase::Intent, plan, &messages).await?;
         reach(intent);
-        let detail = match step {
-            Step::Planned => self.plan().await?,
-            Step::StagingVerified => self.stage().await?,
-            Step::SmokePassed => self.smoke().await?,
-            Step::ProductionSubmitted => self.submit().await?,
-            Step::ProductionVerified => self.verify().await?,
-            Step::RollbackSubmitted => self.submit_back().await?,
-            Step::RollbackVerified => self.verify_back().await?,
-            Step::AliasMoved | Step::RollbackAliasMoved => self.move_aliases().await?,
-            Step::StagingRemoved | Step::RollbackStagingRemoved => self.remove_staging().await?,
-            Step::Notified | Step::RollbackNotified => self.notify().await?,
-            Step::ProductionRestored => self.restore().await?,
+        if !messages.is_empty() {
+            self.deliver().await;
+        }
+        let (detail, messages) = match step {
+            Step::Notified | Step::RollbackNotified => {
+                let notice = self.notice();
+                (json!({ "receivers": notice.receivers }), vec![notice])
+            }
+            step => (self.act(step).await?, vec![]),
         };
         reach(called);
-        self.append(step, Phase::Outcome, detail).await?;
+        self.append(step, Phase::Outcome, detail, &messages).await?;
         reach(outcome);
+        if !messages.is_empty() {
+            self.deliver().await;
+        }
         Ok(())
+    }
+
+    async fn act(&self, step: Step) -> Result<Value, OrchestratorError> {
+        match step {
+            Step::Planned => self.plan().await,
+            Step::StagingVerified => self.stage().await,
+            Step::SmokePassed => self.smoke().await,
+            Step::ProductionSubmitted => self.submit().await,
+            Step::ProductionVerified => self.verify().await,
+            Step::RollbackSubmitted => self.submit_back().await,
+            Step::RollbackVerified => self.verify_back().await,
+            Step::AliasMoved | Step::RollbackAliasMoved => self.move_aliases().await,
+            Step::StagingRemoved | Step::RollbackStagingRemoved => self.remove_staging().await,
+            Step::Notified | Step::RollbackNotified => Ok(json!({})),
+            Step::ProductionRestored => self.restore().await,
+        }
     }
 
     pub(crate) fn fate(&self) -> DeploymentVerdict {
         progress::fate(&self.deployment, &self.entries)
     }
 
-    /// Directly before a remote change: whoever was overtaken meanwhile makes none. What is left is
-    /// the moment between this look and the call.
+    /// Directly before a remote change that needs no preparation, as [`Self::permit`] for the others:
+    /// whoever was overtaken meanwhile makes none. What is left is the moment between this look and the
+    /// call.
     pub(crate) async fn about_to(&self, call: &'static str) -> Result<(), OrchestratorError> {
         self.held.renew().await?;
         reach(call);
         Ok(())
+    }
+
+    /// The permission to change an endpoint. A change of production, in this step to the version of this
+    /// digest, is announced with it: a call that never returned may come late.
+    pub(crate) fn permit(
+        &self,
+        point: &'static str,
+        change: Option<(Step, Sha256Digest)>,
+    ) -> Arc<Permit> {
+        let call = change.map(|(step, asks)| ChangeCall {
+            deployment: self.deployment.id.clone(),
+            step,
+            fence: self.held.lease().fence,
+            asks,
+            announced_at: self.deps.clock.now(),
+            returned_at: None,
+        });
+        Arc::new(Permit {
+            held: self.held.clone(),
+            journal: Arc::clone(&self.deps.journal),
+            clock: Arc::clone(&self.deps.clock),
+            point,
+            call,
+            asked: Mutex::default(),
+        })
     }
 
     async fn append(
@@ -120,6 +176,7 @@ impl<'a> Journey<'a> {
         step: Step,
         phase: Phase,
         detail: Value,
+        messages: &[Message],
     ) -> Result<(), OrchestratorError> {
         let known = |entry: &JournalEntry| entry.step == step && entry.phase == phase;
         if self.entries.iter().any(known) {
@@ -128,7 +185,7 @@ impl<'a> Journey<'a> {
         let (at, deployment) = (self.deps.clock.now(), self.deployment.id.clone());
         let mut entry = JournalEntry { deployment, step, phase, at, detail };
         entry.detail[FENCE] = json!(self.held.lease().fence);
-        self.deps.journal.append(self.held.lease(), &entry).await?;
+        self.deps.journal.append_with(self.held.lease(), &entry, messages).await?;
         self.entries.push(entry);
         Ok(())
     }
@@ -166,13 +223,16 @@ impl<'a> Journey<'a> {
         let found = self.watch().describe(endpoint).await?;
         let configured = found.as_ref().filter(|one| one.state != EndpointState::Failed);
         if configured.and_then(EndpointDescription::leads_to) != Some(wanted) {
+            let permit = self.permit(points::CALLING_DEPLOY, None);
             let request = DeployRequest {
                 endpoint: endpoint.clone(),
                 version: cargo.version.clone(),
                 folder: cargo.folder.clone(),
+                permission: permit.clone(),
             };
-            self.about_to(points::CALLING_DEPLOY).await?;
-            match self.deps.endpoints.deployer.deploy_model(&request).await {
+            let answer = self.deps.endpoints.deployer.deploy_model(&request).await;
+            permit.returned().await?;
+            match answer {
                 Ok(()) => {}
                 Err(DeployError::Refused { problem, .. }) => return Ok(not_staged(&problem)),
                 Err(error) => return Err(error.into()),
@@ -256,9 +316,11 @@ impl<'a> Journey<'a> {
         if self.was_asked(endpoint, wanted, before).await? {
             return Ok(json!({ "adopted": true }));
         }
-        let request = self.switch(cargo, before);
-        self.about_to(points::CALLING_SWITCH).await?;
+        let change = Some((Step::ProductionSubmitted, wanted));
+        let permit = self.permit(points::CALLING_SWITCH, change);
+        let request = self.switch(cargo, before, &permit);
         let answer = self.deps.endpoints.deployer.switch_to_production(&request).await;
+        permit.returned().await?;
         self.accept(answer, wanted, before).await?;
         Ok(json!({ "adopted": false }))
     }
@@ -352,9 +414,19 @@ impl<'a> Journey<'a> {
         self.deployment.previous.map(|version| version.digest)
     }
 
-    pub(crate) fn switch(&self, cargo: &Cargo, current: Option<Sha256Digest>) -> SwitchRequest {
-        let (version, folder) = (cargo.version.clone(), cargo.folder.clone());
-        SwitchRequest { endpoint: self.config.production.clone(), version, folder, current }
+    pub(crate) fn switch(
+        &self,
+        cargo: &Cargo,
+        current: Option<Sha256Digest>,
+        permit: &Arc<Permit>,
+    ) -> SwitchRequest {
+        SwitchRequest {
+            endpoint: self.config.production.clone(),
+            version: cargo.version.clone(),
+            folder: cargo.folder.clone(),
+            current,
+            permission: permit.clone(),
+        }
     }
 }
 

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use mloop_core::{RunId, error_chain};
 use mloop_platform::{Lease, Leases, PlatformError};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{OrchestratorError, Stopping};
 
 /// Longest wait for the ledger to take a lease back: a caller that stops a run waits for its end.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Shortest pause between two renewals, however short a lease is.
+const SHORTEST_BEAT: Duration = Duration::from_millis(10);
 
 /// How a run takes, keeps and waits for its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +33,12 @@ pub struct LeaseConfig {
 /// Looking after it is what a run does at its safe points, so that this is also where it learns that
 /// its caller wants it to end: [`Self::renew`] and [`Self::keep`] then give
 /// [`OrchestratorError::Stopped`].
+#[derive(Clone)]
 pub(crate) struct Held {
     leases: Arc<dyn Leases>,
     lease: Lease,
     ttl: Duration,
-    renewed: Mutex<Instant>,
+    renewed: Arc<Mutex<Instant>>,
     stopping: Stopping,
 }
 
@@ -53,7 +57,8 @@ impl Held {
             check(stopping, name)?;
             match leases.acquire(name, &holder, config.ttl).await {
                 Ok(lease) => {
-                    let (leases, renewed) = (Arc::clone(leases), Mutex::new(Instant::now()));
+                    let renewed = Arc::new(Mutex::new(Instant::now()));
+                    let leases = Arc::clone(leases);
                     let (ttl, stopping) = (config.ttl, stopping.clone());
                     return Ok(Self { leases, lease, ttl, renewed, stopping });
                 }
@@ -75,17 +80,47 @@ impl Held {
     /// Extends the lease: a safe point, and the look that is due directly before a remote change.
     pub(crate) async fn renew(&self) -> Result<(), OrchestratorError> {
         check(&self.stopping, &self.lease.name)?;
+        Ok(self.extend().await?)
+    }
+
+    async fn extend(&self) -> Result<(), PlatformError> {
         let now = Instant::now();
         self.leases.renew(&self.lease, self.ttl).await?;
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(())
     }
 
+    fn age(&self) -> Duration {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
     /// Renews the lease once a third of its time is over: for places passed many times a second.
     pub(crate) async fn keep(&self) -> Result<(), OrchestratorError> {
         check(&self.stopping, &self.lease.name)?;
-        let age = self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        if age >= self.ttl / 3 { self.renew().await } else { Ok(()) }
+        if self.age() >= self.ttl / 3 { self.renew().await } else { Ok(()) }
+    }
+
+    /// Keeps the lease while other work is waited for, such as a call of minutes; ends when it is lost.
+    /// A ledger that does not answer takes nothing away: whoever is about to change something asks it.
+    async fn heartbeat(&self) -> PlatformError {
+        let third = (self.ttl / 3).max(SHORTEST_BEAT);
+        let mut pause = third;
+        loop {
+            sleep(pause).await;
+            // The run itself renews it too.
+            pause = third.checked_sub(self.age()).filter(|left| !left.is_zero()).unwrap_or(third);
+            if pause < third {
+                continue;
+            }
+            match self.extend().await {
+                Ok(()) => {}
+                Err(error @ PlatformError::LeaseLost { .. }) => return error,
+                Err(error) => {
+                    let (lease, error) = (&self.lease.name, error_chain(&error));
+                    tracing::warn!(lease, error, "not renewed; trying again");
+                }
+            }
+        }
     }
 
     /// Waits between two looks; shorter once the run is to end.
@@ -93,7 +128,8 @@ impl Held {
         self.stopping.pause(time).await;
     }
 
-    /// Does work under the lease, and breaks it off once a stop has had its grace.
+    /// Does work under the lease, which is renewed meanwhile. The work is broken off once the lease is
+    /// lost, or a stop has had its grace: as by a kill, wherever it is.
     pub(crate) async fn guard<T>(
         &self,
         work: impl Future<Output = Result<T, OrchestratorError>>,
@@ -102,6 +138,7 @@ impl Held {
             biased;
             ended = work => ended,
             () = self.stopping.grace_is_over() => Err(stopped(&self.lease.name)),
+            lost = self.heartbeat() => Err(lost.into()),
         }
     }
 
@@ -189,6 +226,42 @@ mod tests {
                 assert!(held.keep().await.is_ok(), "{ttl:?}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn work_keeps_its_lease_and_is_broken_off_when_that_is_lost() {
+        struct Told(Arc<Mutex<bool>>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                *self.0.lock().expect("no panic") = true;
+            }
+        }
+        let mut leases = MockLeases::new();
+        leases.expect_acquire().once().returning(|name, holder, _| {
+            Ok(Lease { name: name.to_owned(), holder: holder.to_owned(), fence: 1 })
+        });
+        let mut beats = 0;
+        leases.expect_renew().times(4).returning(move |lease, _| {
+            beats += 1;
+            match beats {
+                1 | 3 => Ok(()),
+                2 => Err(PlatformError::unavailable("ledger", "renewing", "away")),
+                _ => Err(PlatformError::LeaseLost { name: lease.name.clone(), fence: 1 }),
+            }
+        });
+        let leases: Arc<dyn Leases> = Arc::new(leases);
+        let (run, never) = (RunId::derive(&["one"]), Stopping::never());
+        let config = LeaseConfig { ttl: Duration::from_millis(60), ..config() };
+        let held = Held::acquire(&leases, "l", &run, &config, &never).await.expect("a lease");
+        let is_dropped = Arc::new(Mutex::new(false));
+        let told = Told(Arc::clone(&is_dropped));
+        let silent = async move {
+            let _told = told;
+            std::future::pending::<Result<(), OrchestratorError>>().await
+        };
+        let lost = held.guard(silent).await.expect_err("lost");
+        let lost = matches!(lost, OrchestratorError::Platform(PlatformError::LeaseLost { .. }));
+        assert!(lost && *is_dropped.lock().expect("no panic"), "the call is dropped");
     }
 
     #[tokio::test]

@@ -34,6 +34,7 @@ mod journey;
 mod lease;
 mod monitoring;
 mod past;
+mod permit;
 pub mod plan;
 pub mod points;
 mod preview;

@@ -104,27 +104,17 @@ pub const DEPLOYMENT_RECORDED: &str = "deployment.recorded";
 pub const RETRAINING_INTENT: &str = "retraining.intent";
 /// After the job was accepted, before that is journaled.
 pub const RETRAINING_CALLED: &str = "retraining.called";
-/// After the acceptance is journaled, before people are told.
+/// After the acceptance is journaled and its message queued, before that is sent.
 pub const RETRAINING_OUTCOME: &str = "retraining.outcome";
-/// After people were told, before that is journaled.
-pub const RETRAINING_NOTIFIED: &str = "retraining.notified";
-/// After it is journaled that people were told.
-pub const RETRAINING_ANNOUNCED: &str = "retraining.announced";
 /// After later evidence is added to an open episode.
 pub const RETRAINING_ATTACHED: &str = "retraining.attached";
 /// After the job of a cause that is gone was cancelled, before its episode is closed.
 pub const RETRAINING_CANCELLED: &str = "retraining.cancelled";
 /// After the version of a finished job is recorded, before its episode is closed.
 pub const RETRAINING_CLOSING: &str = "retraining.closing";
-/// After an episode is closed.
+/// After an episode is closed and its messages are queued, before they are sent.
 pub const RETRAINING_CLOSED: &str = "retraining.closed";
-/// After people were told that a job left nothing to deploy, before that is journaled.
-pub const RETRAINING_END_NOTIFIED: &str = "retraining.end_notified";
-/// After it is journaled that they were.
-pub const RETRAINING_END_TOLD: &str = "retraining.end_told";
-/// After people were told that no attempt is left, before that is journaled.
-pub const RETRAINING_LAST_NOTIFIED: &str = "retraining.last_notified";
-/// After it is journaled that they were.
+/// After it is journaled that no attempt is left and that message is queued, before it is sent.
 pub const RETRAINING_LAST_TOLD: &str = "retraining.last_told";
 /// After a retraining run is written.
 pub const RETRAINING_RECORDED: &str = "retraining.recorded";
@@ -141,19 +131,14 @@ pub const TRAINING_ASSEMBLED: &str = "training.assembled";
 pub const TRAINING_REGISTERED: &str = "training.registered";
 
 /// All fail points of retraining.
-pub const RETRAINING_POINTS: [&str; 14] = [
+pub const RETRAINING_POINTS: [&str; 9] = [
     RETRAINING_INTENT,
     RETRAINING_CALLED,
     RETRAINING_OUTCOME,
-    RETRAINING_NOTIFIED,
-    RETRAINING_ANNOUNCED,
     RETRAINING_ATTACHED,
     RETRAINING_CANCELLED,
     RETRAINING_CLOSING,
     RETRAINING_CLOSED,
-    RETRAINING_END_NOTIFIED,
-    RETRAINING_END_TOLD,
-    RETRAINING_LAST_NOTIFIED,
     RETRAINING_LAST_TOLD,
     RETRAINING_RECORDED,
 ];

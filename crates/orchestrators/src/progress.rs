@@ -1,7 +1,10 @@
 //! How far a deployment has come, and what follows: a function of its record and its journal alone.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use mloop_core::VersionRef;
-use mloop_core::deployment::{Deployment, DeploymentVerdict, JournalEntry, Phase, Step};
+use mloop_core::deployment::{
+    ChangeCall, Deployment, DeploymentVerdict, JournalEntry, Phase, Step,
+};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -16,7 +19,7 @@ pub const REPORT: &str = "report";
 /// Key under which the outcome of a step says whether it went well; absent: it did.
 pub const PASSED: &str = "passed";
 
-/// Key under which every entry carries the fencing number of the run that wrote it.
+/// Key under which every entry carries the fencing number of the run that wrote it, for people.
 pub const FENCE: &str = "fence";
 
 /// What follows.
@@ -92,28 +95,26 @@ pub fn touched_production(entries: &[JournalEntry]) -> bool {
     entries.iter().any(|entry| entry.step == Step::ProductionSubmitted)
 }
 
-/// Whether a change of production that a deployment asked for may come, or may have come, when nobody
-/// counts on it any more: the run that announced it was not the one that wrote down its end, so that it
-/// may have been stopped just before the call. Each such call is made once at most, so that there is
-/// none left once production was restored after it.
+/// Longest time after its announcement that a call may come. It comes late when its process was stopped
+/// in the moment between the last look and the call and goes on later: one that a person stopped, or on a
+/// machine that was suspended or moved. Whatever starts runs ends them within hours; so what changes
+/// production a day later is more likely a person, and is left to one.
+pub const LATEST_CALL: TimeDelta = TimeDelta::hours(24);
+
+/// Whether a call may come, or may have come, when nobody counts on it any more: it never returned to the
+/// run that was about to make it, which may have been stopped just before, not longer than
+/// [`LATEST_CALL`] ago. Each such call is made once at most, so that there is none left once production was
+/// restored after it; `entries` are those of its deployment.
 #[must_use]
-pub fn may_come_late(entries: &[JournalEntry], step: Step) -> bool {
-    let fence = |phase| {
-        let entry = entries.iter().find(|entry| entry.step == step && entry.phase == phase);
-        entry.map(|entry| entry.detail.get(FENCE))
-    };
-    let announced = fence(Phase::Intent);
-    announced.is_some()
-        && announced != fence(Phase::Outcome)
+pub fn may_come_late(call: &ChangeCall, entries: &[JournalEntry], now: DateTime<Utc>) -> bool {
+    call.returned_at.is_none()
+        && now.signed_duration_since(call.announced_at) <= LATEST_CALL
         && outcome(entries, Step::ProductionRestored).is_none()
 }
 
 /// When production was seen to serve what the verdict says, where that was looked at.
 #[must_use]
-pub fn verified_at(
-    entries: &[JournalEntry],
-    verdict: DeploymentVerdict,
-) -> Option<chrono::DateTime<chrono::Utc>> {
+pub fn verified_at(entries: &[JournalEntry], verdict: DeploymentVerdict) -> Option<DateTime<Utc>> {
     let step = match verdict {
         DeploymentVerdict::Switched => Step::ProductionVerified,
         DeploymentVerdict::RolledBack => Step::RollbackVerified,
@@ -309,35 +310,40 @@ mod tests {
     }
 
     #[test]
-    fn a_call_whose_end_another_run_wrote_down_may_come_late() {
-        use Phase::{Intent, Outcome};
-        let submitted = |phase, fence| entry(Step::ProductionSubmitted, phase, fence);
-        let by = |fence: u64| json!({ FENCE: fence });
-        let restored = |phase| entry(Step::ProductionRestored, phase, by(9));
+    fn a_call_that_never_returned_may_come_late_for_a_day() {
+        let announced_at = "2026-03-01T00:00:00Z".parse().expect("a moment");
+        let call = |returned_after: Option<i64>| ChangeCall {
+            deployment: DeploymentId::derive(&["d"]),
+            step: Step::ProductionSubmitted,
+            fence: 1,
+            asks: reference(2).digest,
+            announced_at,
+            returned_at: returned_after.map(|seconds| announced_at + TimeDelta::seconds(seconds)),
+        };
+        let restored = |phase| vec![entry(Step::ProductionRestored, phase, json!({}))];
+        let another = vec![entry(Step::ProductionSubmitted, Phase::Outcome, json!({ FENCE: 2 }))];
+        let day = LATEST_CALL.num_seconds();
         let table = [
-            ("never announced", vec![], false),
-            ("ended by itself", vec![submitted(Intent, by(1)), submitted(Outcome, by(1))], false),
-            ("ended by another", vec![submitted(Intent, by(1)), submitted(Outcome, by(2))], true),
-            ("never ended", vec![submitted(Intent, by(1))], true),
+            ("it returned, whatever it said", call(Some(30)), vec![], 60, false),
             (
-                "of an older release",
-                vec![submitted(Intent, json!({})), submitted(Outcome, json!({}))],
+                "it returned, and another run wrote the end",
+                call(Some(30)),
+                another.clone(),
+                60,
                 false,
             ),
-            (
-                "being mended",
-                vec![submitted(Intent, by(1)), submitted(Outcome, by(2)), restored(Intent)],
-                true,
-            ),
-            (
-                "mended",
-                vec![submitted(Intent, by(1)), submitted(Outcome, by(2)), restored(Outcome)],
-                false,
-            ),
+            ("not back yet", call(None), vec![], 60, true),
+            ("another run wrote the end", call(None), another.clone(), 60, true),
+            ("just before the bound", call(None), another.clone(), day - 1, true),
+            ("at the bound", call(None), another.clone(), day, true),
+            ("just beyond the bound", call(None), another, day + 1, false),
+            ("announced by a clock that is ahead", call(None), vec![], -60, true),
+            ("being mended", call(None), restored(Phase::Intent), 60, true),
+            ("mended", call(None), restored(Phase::Outcome), 60, false),
         ];
-        for (name, entries, expected) in table {
-            assert_eq!(may_come_late(&entries, Step::ProductionSubmitted), expected, "{name}");
-            assert!(!may_come_late(&entries, Step::RollbackSubmitted), "{name}");
+        for (name, call, entries, seconds, expected) in table {
+            let now = announced_at + TimeDelta::seconds(seconds);
+            assert_eq!(may_come_late(&call, &entries, now), expected, "{name}");
         }
     }
 

@@ -10,7 +10,6 @@ use mloop_core::deployment::{Deployment, EndpointDescription, Step};
 use mloop_core::notification::{Notification, Severity, Topic};
 use mloop_core::{Sha256Digest, VersionRef, error_chain};
 use mloop_deployer::Answer;
-use mloop_platform::Journal;
 use serde_json::{Value, json};
 
 use crate::cargo::cargo;
@@ -18,8 +17,10 @@ use crate::choice::Choice;
 use crate::endpoint::{Before, Look};
 use crate::journey::Journey;
 use crate::lease::Held;
+use crate::waiting::to_all;
 use crate::{
-    DeploymentOrchestrator, DeploymentStatus, OrchestratorError, Standing, past, points, progress,
+    DeploymentDeps, DeploymentOrchestrator, DeploymentStatus, OrchestratorError, Standing, past,
+    points, progress,
 };
 
 /// What was put back, and who could not be told.
@@ -57,10 +58,11 @@ impl DeploymentOrchestrator {
             }
             Err(error) => return Err(error.into()),
         };
-        let journal = self.deps.journal.as_ref();
         let late = match found {
             Some(digest) if digest == serving.digest => return Ok(None),
-            Some(digest) => late_call(journal, deployments, digest).await?,
+            Some(digest) => {
+                late_call(&self.deps, deployments, digest).await?.map(|late| (late, digest))
+            }
             // The next switch makes it anew.
             None if *choice != Choice::Nothing => return Ok(None),
             None => None,
@@ -74,7 +76,7 @@ impl DeploymentOrchestrator {
             // It is where it is to go back to, or is replaced on the way there.
             _ if found.is_some() && found == back.map(|version| version.digest) => Ok(None),
             Some(_) if back.is_some() => Ok(None),
-            Some(late) => self.restore(held, late, serving).await.map(Some),
+            Some((late, found)) => self.restore(held, late, found, serving).await.map(Some),
             None => {
                 let has = found.map_or("nothing".to_owned(), |digest| digest.short(12));
                 let problem = format!(
@@ -90,12 +92,15 @@ impl DeploymentOrchestrator {
         &self,
         held: &Held,
         late: Deployment,
+        found: Sha256Digest,
         serving: VersionRef,
     ) -> Result<Restored, OrchestratorError> {
         let version = late.version;
         tracing::warn!(%version, %serving, "a late call of its deployment changed production");
+        let message = message(&late, found, serving, self.deps.clock.now());
+        let message = to_all(&self.deps.notifiers, message);
         let mut journey = Journey::new(&self.deps, &self.config, held, late).await?;
-        journey.step(Step::ProductionRestored).await?;
+        journey.step_telling(Step::ProductionRestored, vec![message]).await?;
         let reason = format!(
             "production serves {serving} again; a run that was overtaken had asked for another version after \
              the end of the deployment of {version}"
@@ -126,7 +131,7 @@ impl DeploymentOrchestrator {
 
 impl Journey<'_> {
     /// Brings production back to what should serve, from what a late call of this deployment put there.
-    pub(crate) async fn restore(&mut self) -> Result<Value, OrchestratorError> {
+    pub(crate) async fn restore(&self) -> Result<Value, OrchestratorError> {
         let endpoint = &self.config.production;
         let deployments = self.deps.journal.deployments(&self.config.subject).await?;
         let serving = past::serving(&deployments).map(|serving| serving.version);
@@ -134,13 +139,14 @@ impl Journey<'_> {
         let found = found.as_ref().and_then(EndpointDescription::leads_to);
         let (Some(serving), Some(found)) = (serving, found) else { return Ok(json!({})) };
         let target = cargo(self.deps, self.config, serving).await?;
-        self.tell(&message(&self.deployment, found, serving, self.deps.clock.now())).await?;
         let (wanted, before) = (serving.digest, Some(found));
         // Platforms make one change at a time.
         if self.settled(wanted, before).await? != Look::There {
-            let request = self.switch(&target, before);
-            self.about_to(points::CALLING_RESTORE).await?;
+            let change = Some((Step::ProductionRestored, wanted));
+            let permit = self.permit(points::CALLING_RESTORE, change);
+            let request = self.switch(&target, before, &permit);
             let answer = self.deps.endpoints.deployer.switch_to_production(&request).await;
+            permit.returned().await?;
             self.accept(answer, wanted, before).await?;
             let seen = self.settled(wanted, before).await?;
             if seen != Look::There {
@@ -165,27 +171,24 @@ impl Journey<'_> {
 
     /// Whether a late call explains that production serves this version.
     pub(crate) async fn came_late(&self, digest: Sha256Digest) -> Result<bool, OrchestratorError> {
-        let journal = self.deps.journal.as_ref();
-        let deployments = journal.deployments(&self.config.subject).await?;
-        Ok(late_call(journal, &deployments, digest).await?.is_some())
+        let deployments = self.deps.journal.deployments(&self.config.subject).await?;
+        Ok(late_call(self.deps, &deployments, digest).await?.is_some())
     }
 }
 
 /// The ended deployment for which production may have been asked too late to serve this version.
 pub(crate) async fn late_call(
-    journal: &dyn Journal,
+    deps: &DeploymentDeps,
     deployments: &[Deployment],
     digest: Sha256Digest,
 ) -> Result<Option<Deployment>, OrchestratorError> {
-    for ended in deployments.iter().filter(|one| !one.is_open()) {
-        let forward = (ended.version.digest == digest).then_some(Step::ProductionSubmitted);
-        let back = ended.previous.filter(|previous| previous.digest == digest);
-        let mut steps = forward.into_iter().chain(back.map(|_| Step::RollbackSubmitted)).peekable();
-        if steps.peek().is_none() {
-            continue;
-        }
-        let entries = journal.entries(&ended.id).await?;
-        if steps.any(|step| progress::may_come_late(&entries, step)) {
+    let Some(subject) = deployments.first().map(|one| &one.subject) else { return Ok(None) };
+    let (journal, now) = (deps.journal.as_ref(), deps.clock.now());
+    let calls = journal.unreturned_calls(subject).await?;
+    for call in calls.iter().filter(|call| call.asks == digest) {
+        let of_call = |one: &&Deployment| one.id == call.deployment && !one.is_open();
+        let Some(ended) = deployments.iter().find(of_call) else { continue };
+        if progress::may_come_late(call, &journal.entries(&ended.id).await?, now) {
             return Ok(Some(ended.clone()));
         }
     }

@@ -10,13 +10,16 @@ use mloop_core::history::{History, Serving, Verdict};
 use mloop_core::job::JobSpec;
 use mloop_core::run::{RunKind, RunRecord};
 use mloop_core::{Clock, EpisodeId, JobId, ModelVersion, RunId, Sha256Digest, Subject, VersionRef};
-use mloop_platform::{JobSubmitter, Journal, Leases, ModelRegistry, Notifier, RunQuery};
+use mloop_platform::{
+    JobSubmitter, Journal, Leases, Message, ModelRegistry, Notifier, Outbox, RunQuery,
+};
 use mloop_trigger::{Decision, Policy, Trigger};
 
 use crate::cause::{attach, job_of, open};
 use crate::closing::{self, Next};
 use crate::lease::Held;
 use crate::plan::{Limits, Plan, plan};
+use crate::waiting::deliver_waiting;
 use crate::{
     ClosedEpisode, LeaseConfig, NamedVerdict, OrchestratorError, RETRAINING_FORMAT, RetrainOutcome,
     RetrainResult, Stopping, past, points,
@@ -35,9 +38,11 @@ pub struct RetrainDeps {
     pub registry: Arc<dyn ModelRegistry>,
     /// Runs jobs.
     pub submitter: Arc<dyn JobSubmitter>,
-    /// Is told of each submitted job, of one that ended without a version to deploy, and when no
+    /// Messages on their way.
+    pub outbox: Arc<dyn Outbox>,
+    /// Who is told of each submitted job, of one that ended without a version to deploy, and when no
     /// attempt is left; once each.
-    pub notifier: Arc<dyn Notifier>,
+    pub notifiers: Vec<Arc<dyn Notifier>>,
     /// What is asked, in order.
     pub triggers: Vec<Box<dyn Trigger>>,
     /// Makes one decision of the answers.
@@ -94,7 +99,6 @@ pub(crate) struct Run<'a> {
     pub(crate) as_of: DateTime<Utc>,
     submitted: Option<(EpisodeId, JobId)>,
     closed: Vec<ClosedEpisode>,
-    pub(crate) undelivered: Vec<String>,
 }
 
 /// What a run came to: the outcome, why, and the episode with its job.
@@ -169,7 +173,7 @@ impl RetrainOrchestrator {
         let deployments = self.deps.journal.deployments(subject).await?;
         let serving = past::serving(&deployments);
         let mut episodes = self.deps.journal.episodes(subject).await?;
-        let mut run = Run { held, as_of, submitted: None, closed: vec![], undelivered: vec![] };
+        let mut run = Run { held, as_of, submitted: None, closed: vec![] };
         self.follow_up(&mut run, &mut episodes, serving).await?;
 
         let judged = self.judge(as_of, serving, &episodes, &deployments).await?;
@@ -177,6 +181,8 @@ impl RetrainOrchestrator {
         let (outcome, reason, about) =
             self.act(&mut run, plan, &decision, &history, episodes).await?;
         let (episode, job_id) = about.unzip();
+        let outbox = self.deps.outbox.as_ref();
+        let undelivered = deliver_waiting(outbox, subject, &self.deps.notifiers).await;
         let result = RetrainResult {
             schema: RETRAINING_FORMAT.to_owned(),
             run_id: id,
@@ -188,7 +194,7 @@ impl RetrainOrchestrator {
             job_id,
             verdicts: named(verdicts),
             closed: run.closed,
-            notification_failures: run.undelivered,
+            notification_failures: undelivered,
         };
         self.record(&result).await?;
         Ok(result)
@@ -255,8 +261,11 @@ impl RetrainOrchestrator {
         episodes: &mut [Episode],
         serving: Option<Serving>,
     ) -> Result<(), OrchestratorError> {
+        // Of ends that an older release could not tell.
         for episode in episodes.iter_mut().filter(|episode| !episode.is_open()) {
-            self.tell_end(run, episode).await?;
+            if let Some(message) = self.tell_end(episode) {
+                self.save(run, episode, &[message]).await?;
+            }
         }
         for episode in episodes.iter_mut().filter(|episode| episode.is_open()) {
             run.held.keep().await?;
@@ -280,15 +289,17 @@ impl RetrainOrchestrator {
                         let cause = Some(episode.id.clone());
                         self.deps.journal.record_version(version, cause).await?;
                     }
-                    if outcome != EpisodeOutcome::Superseded {
-                        // A job may end before a killed run is repeated: people hear of it all the same.
-                        self.announce(run, episode).await?;
-                    }
                     reach(points::RETRAINING_CLOSING);
+                    // A job may end before a killed run is repeated: people hear of it all the same.
+                    let submission = match outcome {
+                        EpisodeOutcome::Superseded => None,
+                        _ => self.announce(episode),
+                    };
                     close(episode, run.as_of, outcome, version, detail.clone());
-                    self.deps.journal.save_episode(run.held.lease(), episode).await?;
+                    let messages: Vec<Message> =
+                        submission.into_iter().chain(self.tell_end(episode)).collect();
+                    self.save(run, episode, &messages).await?;
                     reach(points::RETRAINING_CLOSED);
-                    self.tell_end(run, episode).await?;
                     let episode = episode.id.clone();
                     run.closed.push(ClosedEpisode { episode, outcome, version, detail });
                 }
@@ -297,7 +308,7 @@ impl RetrainOrchestrator {
         Ok(())
     }
 
-    /// Journals the intent, submits, journals the acceptance, tells people.
+    /// Journals the intent, submits, journals the acceptance together with what people are told.
     async fn submit(
         &self,
         run: &mut Run<'_>,
@@ -325,12 +336,23 @@ impl RetrainOrchestrator {
         run: &mut Run<'_>,
         episode: &mut Episode,
     ) -> Result<(), OrchestratorError> {
-        if episode.job.state == JobState::Submitting {
+        let message = self.announce(episode);
+        if episode.job.state == JobState::Submitting || message.is_some() {
             episode.job.state = JobState::Submitted;
-            self.deps.journal.save_episode(run.held.lease(), episode).await?;
+            self.save(run, episode, message.as_slice()).await?;
             reach(points::RETRAINING_OUTCOME);
         }
-        self.announce(run, episode).await
+        Ok(())
+    }
+
+    /// Writes an episode with the messages about it, in one transaction.
+    async fn save(
+        &self,
+        run: &Run<'_>,
+        episode: &Episode,
+        messages: &[Message],
+    ) -> Result<(), OrchestratorError> {
+        Ok(self.deps.journal.save_episode_with(run.held.lease(), episode, messages).await?)
     }
 
     async fn act(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use mloop_core::deployment::{Deployment, JournalEntry};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry};
 use mloop_core::episode::Episode;
 use mloop_core::notification::Notification;
 use mloop_core::profile::{ProfileKey, StoredProfile};
@@ -81,6 +81,26 @@ pub struct Message {
     pub receivers: Vec<String>,
 }
 
+/// A message that waits for a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The message.
+    pub notification: Notification,
+    /// How often the receiver refused it.
+    pub refusals: u32,
+}
+
+/// When a message that could not be delivered is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// At once, after those that wait longer: the receiver could not be reached.
+    Soon,
+    /// Not before so long: the receiver refused it.
+    After(Duration),
+    /// Never: the receiver refused it for the last time. It is kept and counted.
+    Never,
+}
+
 /// Which runs to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunQuery {
@@ -116,7 +136,9 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// When the store could not be written.
-    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError>;
+    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
+        self.record_run_with(run, &[]).await
+    }
 
     /// Writes a run as [`Journal::record_run`] does, and queues the messages about it as
     /// [`Outbox::enqueue`] does, in one transaction: no kill leaves a run that nobody hears of.
@@ -151,7 +173,21 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// [`PlatformError::LeaseLost`], or when the store could not be written.
-    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError>;
+    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+        self.save_episode_with(lease, episode, &[]).await
+    }
+
+    /// Writes an episode as [`Journal::save_episode`] does, and queues the messages about it as
+    /// [`Outbox::enqueue`] does, in one transaction.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`], or when the store could not be written.
+    async fn save_episode_with(
+        &self,
+        lease: &Lease,
+        episode: &Episode,
+        messages: &[Message],
+    ) -> Result<(), PlatformError>;
 
     /// All episodes of a subject, newest first.
     ///
@@ -193,13 +229,41 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`PlatformError::LeaseLost`], [`PlatformError::Invalid`] for a deployment that was never
     /// saved, or when the store could not be written.
-    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError>;
+    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+        self.append_with(lease, entry, &[]).await
+    }
+
+    /// Adds an entry as [`Journal::append`] does, and queues the messages about it as
+    /// [`Outbox::enqueue`] does, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    async fn append_with(
+        &self,
+        lease: &Lease,
+        entry: &JournalEntry,
+        messages: &[Message],
+    ) -> Result<(), PlatformError>;
 
     /// The journal of a deployment, in the order of its steps, intents before outcomes.
     ///
     /// # Errors
     /// When the store could not be read.
     async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError>;
+
+    /// Writes a call for a deployment as it now stands: about to be made, or returned.
+    ///
+    /// # Errors
+    /// [`PlatformError::LeaseLost`], [`PlatformError::Invalid`] for a deployment that was never
+    /// saved, or when the store could not be written.
+    async fn save_call(&self, lease: &Lease, call: &ChangeCall) -> Result<(), PlatformError>;
+
+    /// The calls for a subject's deployments that never returned to those who made them, the first
+    /// announced first.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError>;
 }
 
 /// Profiles of windows, and the schemas that they were counted under.
@@ -236,7 +300,8 @@ pub trait ProfileStore: Send + Sync {
 /// receiver.
 ///
 /// # Contract
-/// A message is queued once for each receiver, by its id; a settled one never comes back.
+/// - A message is queued once for each receiver, by its id; a settled one never comes back.
+/// - One that cannot be delivered delays no other.
 #[cfg_attr(feature = "testing", mockall::automock)]
 #[async_trait]
 pub trait Outbox: Send + Sync {
@@ -251,9 +316,10 @@ pub trait Outbox: Send + Sync {
         receivers: &[String],
     ) -> Result<(), PlatformError>;
 
-    /// Messages about a subject that wait for a receiver, in the order in which they were first
-    /// queued, at most `limit`. Loops that share a ledger have receivers of the same name that are
-    /// not the same.
+    /// Messages about a subject that wait for a receiver and whose time has come, at most `limit`: those
+    /// that were never tried, in the order in which they were first queued, then the others, those that
+    /// wait longest first. Loops that share a ledger have receivers of the same name that are not the
+    /// same.
     ///
     /// # Errors
     /// When the store could not be read.
@@ -262,7 +328,24 @@ pub trait Outbox: Send + Sync {
         subject: &Subject,
         receiver: &str,
         limit: u32,
-    ) -> Result<Vec<Notification>, PlatformError>;
+    ) -> Result<Vec<Waiting>, PlatformError>;
+
+    /// Writes down that a try failed: [`Again::After`] and [`Again::Never`] count as a refusal.
+    ///
+    /// # Errors
+    /// When the store could not be written.
+    async fn not_delivered(
+        &self,
+        receiver: &str,
+        id: &str,
+        again: Again,
+    ) -> Result<(), PlatformError>;
+
+    /// How many messages about a subject were given up, since a receiver refused them too often.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn given_up(&self, subject: &Subject, receiver: &str) -> Result<u64, PlatformError>;
 
     /// Marks a message as delivered to a receiver.
     ///

@@ -37,12 +37,14 @@ use mloop_core::{Clock, Secret, Secrets};
 pub use error::PlatformError;
 pub use jobs::{JobSubmitter, Submission};
 pub use latency::{LatencyRequest, LatencySource};
-pub use ledger::{Journal, Lease, Leases, Ledger, Message, Outbox, ProfileStore, RunQuery};
+pub use ledger::{
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, ProfileStore, RunQuery, Waiting,
+};
 pub use mloop_core::registry::{BuildError, Spec};
 pub use models::{ModelRegistry, Registration};
 pub use notify::{
-    Notifier, deliver_pending, probe_notifiers, send_attempt_ended, send_attempts_used_up,
-    send_slack_alert,
+    Notifier, attempt_ended, attempts_used_up, deliver_pending, probe_notifiers, send_slack_alert,
+    submission,
 };
 pub use sources::{
     LabelledRow, LabelledTraffic, ProfileBuilder, ProfileRequest, ProfileRow, ProfileSource,

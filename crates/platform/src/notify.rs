@@ -1,6 +1,7 @@
 //! Channels to people.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -9,10 +10,18 @@ use mloop_core::Subject;
 use mloop_core::episode::{Episode, EpisodeOutcome};
 use mloop_core::notification::{Notification, Severity, Topic};
 
-use crate::{Outbox, PlatformError};
+use crate::{Again, Outbox, PlatformError, Waiting};
 
-/// Messages that one call of [`deliver_pending`] sends to one receiver at most.
+/// Messages that are read at once, and how often at most in one call of [`deliver_pending`].
 const BATCH: u32 = 100;
+const BATCHES: usize = 10;
+
+/// Refusals after which a message is given up. The pauses between them double, so that the last comes a
+/// week after the first: time to mend what is refused, such as the name of a channel.
+const REFUSALS: u32 = 12;
+
+/// Pause after the first refusal.
+const FIRST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// Delivers messages to people.
 ///
@@ -49,9 +58,7 @@ pub trait Notifier: Send + Sync {
 }
 
 /// Tells people that a training job was submitted, and why. Slack by name, since that is where it
-/// usually goes; the notifier decides.
-///
-/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
+/// usually goes; the notifier decides. Who has a ledger queues [`submission`] there instead.
 ///
 /// # Errors
 /// The notifier's.
@@ -60,6 +67,14 @@ pub async fn send_slack_alert(
     episode: &Episode,
     at: DateTime<Utc>,
 ) -> Result<(), PlatformError> {
+    notifier.notify(&submission(episode, at)).await
+}
+
+/// The message that a training job was submitted, and why.
+///
+/// Its id is that of the episode, so that a repeat after a kill is recognised; as that of the others.
+#[must_use]
+pub fn submission(episode: &Episode, at: DateTime<Utc>) -> Notification {
     let subject = episode.subject.clone();
     let job = &episode.job.id;
     let serving = episode.serving.map_or("nothing".to_owned(), |version| version.to_string());
@@ -68,7 +83,7 @@ pub async fn send_slack_alert(
         episode.attempt,
         episode.reasons.join("\n- ")
     );
-    let notification = Notification {
+    Notification {
         id: format!("{}-submitted", episode.id),
         topic: Topic::Retraining,
         severity: Severity::Warning,
@@ -76,25 +91,14 @@ pub async fn send_slack_alert(
         subject,
         text,
         at,
-    };
-    notifier.notify(&notification).await
+    }
 }
 
-/// Tells people that an attempt ended without a version to deploy; nothing for one that did not end,
-/// or left one.
-///
-/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
-///
-/// # Errors
-/// The notifier's.
-pub async fn send_attempt_ended(
-    notifier: &dyn Notifier,
-    episode: &Episode,
-) -> Result<(), PlatformError> {
-    let Some(closing) = episode.closed.as_ref().filter(|one| one.outcome.may_be_tried_again())
-    else {
-        return Ok(());
-    };
+/// The message that an attempt ended without a version to deploy; none for one that did not end, or left
+/// one.
+#[must_use]
+pub fn attempt_ended(episode: &Episode) -> Option<Notification> {
+    let closing = episode.closed.as_ref().filter(|one| one.outcome.may_be_tried_again())?;
     let (subject, job) = (episode.subject.clone(), &episode.job.id);
     let what = match closing.outcome {
         EpisodeOutcome::Rejected => "its version was rejected",
@@ -109,7 +113,7 @@ pub async fn send_attempt_ended(
         closing.detail,
         episode.reasons.join("\n- ")
     );
-    let notification = Notification {
+    Some(Notification {
         id: format!("{}-ended", episode.id),
         topic: Topic::Retraining,
         severity: Severity::Warning,
@@ -117,25 +121,15 @@ pub async fn send_attempt_ended(
         subject,
         text,
         at: closing.at,
-    };
-    notifier.notify(&notification).await
+    })
 }
 
-/// Tells people that a cause stands and that no attempt follows, as many having failed as are
-/// allowed. `episode` is the last of them, `reason` one sentence with what can be done.
-///
-/// The id of the message is that of the episode, so that a repeat after a kill is recognised.
-///
-/// # Errors
-/// The notifier's.
-pub async fn send_attempts_used_up(
-    notifier: &dyn Notifier,
-    episode: &Episode,
-    reason: &str,
-    at: DateTime<Utc>,
-) -> Result<(), PlatformError> {
+/// The message that a cause stands and that no attempt follows, as many having failed as are allowed.
+/// `episode` is the last of them, `reason` one sentence with what can be done.
+#[must_use]
+pub fn attempts_used_up(episode: &Episode, reason: &str, at: DateTime<Utc>) -> Notification {
     let subject = episode.subject.clone();
-    let notification = Notification {
+    Notification {
         id: format!("{}-last", episode.id),
         topic: Topic::Retraining,
         severity: Severity::Critical,
@@ -146,8 +140,7 @@ pub async fn send_attempts_used_up(
             episode.reasons.join("\n- ")
         ),
         at,
-    };
-    notifier.notify(&notification).await
+    }
 }
 
 /// Looks whether these channels could deliver; gives the names of those that can tell, for `--check`.
@@ -168,12 +161,14 @@ pub async fn probe_notifiers(
 
 /// Sends what waits in the outbox about a subject, all receivers at once, so that a dead one delays no other.
 ///
-/// A receiver that cannot be reached, or that refuses our credentials, is left until the next call.
-/// One that refuses a message for good gets the messages after it: a refused one waits on, is told
-/// of here at every call, and goes out once the reason is mended. Where a message reached some of a
-/// receiver's parts only, it waits for the others alone, until the next call.
+/// A receiver that cannot be reached, or that refuses our credentials, is left until the next call, which
+/// begins with another message: it may have been this one alone. A receiver that refuses a message for
+/// good gets those after it; the refused one is tried again after a pause, which doubles with each refusal,
+/// goes out if the reason was mended, and is given up after the twelfth refusal, about a week later. Where
+/// a message reached some of a receiver's parts only, it waits for the others alone, until the next call.
 ///
-/// Gives the receivers that failed with their errors, one for each refused message.
+/// Gives the receivers that failed with their errors: one for each message that was refused now, one for
+/// all that were ever given up.
 pub async fn deliver_pending(
     outbox: &dyn Outbox,
     subject: &Subject,
@@ -195,11 +190,22 @@ async fn deliver_all(
     subject: &Subject,
     notifier: &dyn Notifier,
 ) -> Vec<(String, PlatformError)> {
-    let mut errors = vec![];
+    let (mut errors, name) = (vec![], notifier.name());
     if let Err(error) = deliver_to(outbox, subject, notifier, &mut errors).await {
         errors.push(error);
     }
-    errors.into_iter().map(|error| (notifier.name().to_owned(), error)).collect()
+    match outbox.given_up(subject, name).await {
+        Ok(0) => {}
+        Ok(count) => {
+            let doing = format!("delivering messages about {subject}");
+            let problem = format!(
+                "{count} were refused {REFUSALS} times and given up; the ledger keeps them, see \"Messages\" in docs/ledger.md"
+            );
+            errors.push(PlatformError::invalid(doing, problem));
+        }
+        Err(error) => errors.push(error),
+    }
+    errors.into_iter().map(|error| (name.to_owned(), error)).collect()
 }
 
 async fn deliver_to(
@@ -208,22 +214,51 @@ async fn deliver_to(
     notifier: &dyn Notifier,
     refused: &mut Vec<PlatformError>,
 ) -> Result<(), PlatformError> {
-    for notification in outbox.pending(subject, notifier.name(), BATCH).await? {
-        match notifier.notify(&notification).await {
-            Ok(()) => outbox.delivered(notifier.name(), &notification.id).await?,
-            Err(error @ PlatformError::Partly { .. }) => {
-                // The parts first: killed in between, all get it again, and none is forgotten.
-                if let PlatformError::Partly { missed, .. } = &error {
-                    outbox.enqueue(&notification, missed).await?;
-                }
-                outbox.delivered(notifier.name(), &notification.id).await?;
-                refused.push(error);
-            }
-            Err(error) if is_about_the_receiver(&error) => return Err(error),
-            Err(error) => refused.push(error),
+    for _ in 0..BATCHES {
+        let batch = outbox.pending(subject, notifier.name(), BATCH).await?;
+        let is_last = batch.len() < BATCH as usize;
+        for waiting in batch {
+            deliver(outbox, notifier, &waiting, refused).await?;
+        }
+        // What failed is not due again.
+        if is_last {
+            break;
         }
     }
     Ok(())
+}
+
+/// Sends one message, and writes down what became of it.
+async fn deliver(
+    outbox: &dyn Outbox,
+    notifier: &dyn Notifier,
+    Waiting { notification, refusals }: &Waiting,
+    refused: &mut Vec<PlatformError>,
+) -> Result<(), PlatformError> {
+    let (name, id) = (notifier.name(), notification.id.as_str());
+    let Err(error) = notifier.notify(notification).await else {
+        return outbox.delivered(name, id).await;
+    };
+    if let PlatformError::Partly { missed, .. } = &error {
+        // The parts first: killed in between, all get it again, and none is forgotten.
+        outbox.enqueue(notification, missed).await?;
+        outbox.delivered(name, id).await?;
+    } else if is_about_the_receiver(&error) {
+        outbox.not_delivered(name, id, Again::Soon).await?;
+        return Err(error);
+    } else {
+        outbox.not_delivered(name, id, after(*refusals + 1)).await?;
+    }
+    refused.push(error);
+    Ok(())
+}
+
+/// When a message is tried again that was refused so often.
+fn after(refusals: u32) -> Again {
+    if refusals >= REFUSALS {
+        return Again::Never;
+    }
+    Again::After(FIRST_PAUSE * 2_u32.pow(refusals.saturating_sub(1)))
 }
 
 /// Whether the next message would fail in the same way.
@@ -239,7 +274,7 @@ mod tests {
 
     use super::*;
     use crate::conformance::samples;
-    use crate::fakes::InMemoryLedger;
+    use crate::fakes::{InMemoryLedger, SteppedClock};
 
     /// A chat that answers the message `bad` with an error, and delivers the others.
     fn chat(error: fn() -> PlatformError) -> Arc<dyn Notifier> {
@@ -251,6 +286,21 @@ mod tests {
             _ => Ok(()),
         };
         chat.expect_notify().returning(answer);
+        Arc::new(chat)
+    }
+
+    /// A chat that delivers, but for messages `bad…`.
+    fn picky(told: &Arc<Mutex<Vec<String>>>, error: fn() -> PlatformError) -> Arc<dyn Notifier> {
+        let (mut chat, told) = (MockNotifier::new(), Arc::clone(told));
+        chat.expect_name().return_const("chat".to_owned());
+        chat.expect_parts().returning(Vec::new);
+        chat.expect_notify().returning(move |message| {
+            if message.id.starts_with("bad") {
+                return Err(error());
+            }
+            told.lock().expect("no panic").push(message.id.clone());
+            Ok(())
+        });
         Arc::new(chat)
     }
 
@@ -320,7 +370,7 @@ mod tests {
         let subject = samples::subject("production");
         let failed = deliver_pending(outbox.as_ref(), &subject, &[chat(error)]).await;
         let left = outbox.pending(&subject, "chat", 10).await.expect("a list");
-        (failed.len(), left.into_iter().map(|message| message.id).collect())
+        (failed.len(), left.into_iter().map(|message| message.notification.id).collect())
     }
 
     #[tokio::test]
@@ -339,14 +389,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_message_holds_up_no_other() {
-        let left = left_after(|| PlatformError::invalid("sending", "too long")).await;
-        assert_eq!(left, (1, vec!["bad".to_owned()]));
-    }
-
-    #[tokio::test]
-    async fn a_receiver_that_is_down_or_locked_keeps_its_messages_in_order() {
-        let both = ["bad".to_owned(), "last".to_owned()];
+    async fn a_receiver_that_is_down_or_locked_keeps_its_messages() {
+        let both = ["last".to_owned(), "bad".to_owned()];
         let left = left_after(|| PlatformError::unavailable("chat", "sending", "down")).await;
         assert_eq!(left, (1, both.to_vec()));
         let left = left_after(|| PlatformError::Denied {
@@ -355,5 +399,87 @@ mod tests {
             cause: "no".into(),
         });
         assert_eq!(left.await, (1, both.to_vec()));
+    }
+
+    /// A ledger and its clock.
+    fn outbox() -> (Arc<SteppedClock>, Arc<InMemoryLedger>) {
+        let clock = Arc::new(SteppedClock::new(samples::day_one()));
+        (clock.clone(), InMemoryLedger::new(clock))
+    }
+
+    async fn queue(outbox: &InMemoryLedger, ids: impl IntoIterator<Item = String>) {
+        for id in ids {
+            let message = samples::notification(&id);
+            outbox.enqueue(&message, &["chat".to_owned()]).await.expect("queued");
+        }
+    }
+
+    #[tokio::test]
+    async fn however_many_messages_are_refused_a_new_one_goes_out() {
+        let (clock, outbox) = outbox();
+        let subject = samples::subject("production");
+        queue(&outbox, (0..150).map(|number| format!("bad {number}"))).await;
+        queue(&outbox, ["good".to_owned()]).await;
+        let told = Arc::new(Mutex::new(vec![]));
+        let channel = [picky(&told, || PlatformError::invalid("sending", "too long"))];
+        for (call, refused, expected) in [(1, 150, &["good"][..]), (2, 0, &["good"])] {
+            let failed = deliver_pending(outbox.as_ref(), &subject, &channel).await;
+            assert_eq!(failed.len(), refused, "call {call}");
+            assert_eq!(*told.lock().expect("no panic"), expected, "call {call}");
+        }
+        // Their pause is over, and the new one still comes first.
+        clock.advance(Duration::from_secs(3600));
+        queue(&outbox, ["new".to_owned()]).await;
+        let failed = deliver_pending(outbox.as_ref(), &subject, &channel).await;
+        assert_eq!(failed.len(), 150);
+        assert_eq!(*told.lock().expect("no panic"), ["good", "new"]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_always_looks_like_a_dead_receiver_delays_others_by_one_call() {
+        let (_clock, outbox) = outbox();
+        let subject = samples::subject("production");
+        queue(&outbox, ["bad".to_owned(), "good".to_owned()]).await;
+        let told = Arc::new(Mutex::new(vec![]));
+        let channel = [picky(&told, || PlatformError::unavailable("chat", "sending", "500"))];
+        for (call, expected) in [(1, &[][..]), (2, &["good"])] {
+            let failed = deliver_pending(outbox.as_ref(), &subject, &channel).await;
+            assert_eq!(failed.len(), 1, "call {call}");
+            assert_eq!(*told.lock().expect("no panic"), expected, "call {call}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_refused_for_a_week_is_given_up_and_told_of_ever_after() {
+        let (clock, outbox) = outbox();
+        let subject = samples::subject("production");
+        queue(&outbox, ["bad".to_owned()]).await;
+        let channel =
+            [picky(&Arc::default(), || PlatformError::invalid("sending", "no such channel"))];
+        let (mut refusals, mut hours) = (0, 0);
+        while outbox.given_up(&subject, "chat").await.expect("a count") == 0 {
+            let failed = deliver_pending(outbox.as_ref(), &subject, &channel).await;
+            refusals += usize::from(!failed.is_empty());
+            hours += 1;
+            assert!(hours < 24 * 14, "it is tried for ever");
+            clock.advance(Duration::from_secs(3600));
+        }
+        assert_eq!(refusals, REFUSALS as usize);
+        assert!((24 * 7..24 * 8).contains(&hours), "{hours} hours");
+        for _ in 0..2 {
+            let failed = deliver_pending(outbox.as_ref(), &subject, &channel).await;
+            let [(name, error)] = failed.as_slice() else { panic!("{failed:?}") };
+            assert!(name == "chat" && error.to_string().contains("1 were refused"), "{error}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_last_refusal() {
+        let minutes = |minutes: u64| Again::After(Duration::from_secs(60 * minutes));
+        let table =
+            [(1, minutes(5)), (2, minutes(10)), (11, minutes(5 * 1024)), (12, Again::Never)];
+        for (refusals, expected) in table {
+            assert_eq!(after(refusals), expected, "{refusals}");
+        }
     }
 }

@@ -171,7 +171,7 @@ fn line(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mloop_platform::{MockNotifier, MockOutbox, PlatformError};
+    use mloop_platform::{Again, MockNotifier, MockOutbox, PlatformError, Waiting};
     use mloop_reporter::conformance::sample_report;
 
     use super::*;
@@ -198,7 +198,14 @@ mod tests {
             })
             .once()
             .returning(|_, _| Ok(()));
+        let waiting = Waiting { notification: waiting, refusals: 0 };
         outbox.expect_pending().times(2).returning(move |_, _, _| Ok(vec![waiting.clone()]));
+        outbox.expect_given_up().times(2).returning(|_, _| Ok(0));
+        outbox
+            .expect_not_delivered()
+            .withf(|receiver, _, again| (receiver, *again) == ("dead", Again::Soon))
+            .once()
+            .returning(|_, _, _| Ok(()));
         outbox
             .expect_delivered()
             .withf(|receiver, _| receiver == "alive")

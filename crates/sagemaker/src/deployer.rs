@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use aws_sdk_sagemaker::types::EndpointStatus;
 use mloop_core::deployment::EndpointDescription;
 use mloop_core::{EndpointName, ModelVersion, Sha256Digest, failpoint};
-use mloop_deployer::{DeployError, DeployRequest, Deployer, Janitor, SwitchRequest};
+use mloop_deployer::{DeployError, DeployRequest, Deployer, Janitor, Permission, SwitchRequest};
 use tokio::time::{Instant, sleep};
 
 use crate::archive;
@@ -55,6 +55,17 @@ struct Wanted<'a> {
     version: &'a ModelVersion,
     folder: &'a Path,
     purpose: Purpose,
+    permission: &'a dyn Permission,
+}
+
+impl Wanted<'_> {
+    /// Asks whether the endpoint may be changed now.
+    async fn ask(&self) -> Result<(), Failure> {
+        match self.permission.is_given().await {
+            true => Ok(()),
+            false => Err(Failure::here(Class::Withdrawn, "permission was withdrawn")),
+        }
+    }
 }
 
 impl AwsSageMakerDeployer {
@@ -109,12 +120,14 @@ impl AwsSageMakerDeployer {
     ) -> Result<(), Failure> {
         let endpoint = wanted.endpoint.as_str();
         if change == Reaction::Recreate {
+            wanted.ask().await?;
             self.delete_and_wait(clients, wanted.endpoint).await?;
             change = Reaction::Create;
         }
-        failpoint::reach("sagemaker.changing");
         let mut result = Ok(());
         for pause in pauses() {
+            wanted.ask().await?;
+            failpoint::reach("sagemaker.changing");
             result = if change == Reaction::Update {
                 let call = clients.sagemaker.update_endpoint().endpoint_name(endpoint);
                 let sent = call.endpoint_config_name(&config.name).send().await;
@@ -347,10 +360,10 @@ impl AwsSageMakerDeployer {
 #[async_trait]
 impl Deployer for AwsSageMakerDeployer {
     async fn deploy_model(&self, request: &DeployRequest) -> Result<(), DeployError> {
-        let DeployRequest { endpoint, version, folder } = request;
+        let DeployRequest { endpoint, version, folder, permission } = request;
         let doing = format!("deploying {} to {endpoint}", version.version);
-        let purpose = Purpose::Staging;
-        self.bring(&doing, &Wanted { endpoint, version, folder, purpose }).await
+        let (purpose, permission) = (Purpose::Staging, permission.as_ref());
+        self.bring(&doing, &Wanted { endpoint, version, folder, purpose, permission }).await
     }
 
     async fn describe(
@@ -364,17 +377,17 @@ impl Deployer for AwsSageMakerDeployer {
     }
 
     async fn switch_to_production(&self, request: &SwitchRequest) -> Result<(), DeployError> {
-        let SwitchRequest { endpoint, version, folder, current } = request;
+        let SwitchRequest { endpoint, version, folder, current, permission } = request;
         let doing = format!("switching {endpoint} to {}", version.version);
-        let purpose = Purpose::Switch { current: *current };
-        self.bring(&doing, &Wanted { endpoint, version, folder, purpose }).await
+        let (purpose, permission) = (Purpose::Switch { current: *current }, permission.as_ref());
+        self.bring(&doing, &Wanted { endpoint, version, folder, purpose, permission }).await
     }
 
     async fn rollback(&self, request: &SwitchRequest) -> Result<(), DeployError> {
-        let SwitchRequest { endpoint, version, folder, current } = request;
+        let SwitchRequest { endpoint, version, folder, current, permission } = request;
         let doing = format!("rolling {endpoint} back to {}", version.version);
-        let purpose = Purpose::Rollback { current: *current };
-        self.bring(&doing, &Wanted { endpoint, version, folder, purpose }).await
+        let (purpose, permission) = (Purpose::Rollback { current: *current }, permission.as_ref());
+        self.bring(&doing, &Wanted { endpoint, version, folder, purpose, permission }).await
     }
 }
 

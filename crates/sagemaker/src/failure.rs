@@ -9,6 +9,7 @@
 //! | "Cannot update in-progress …" | `InProgress` | a look: ours is adopted, else later |
 //! | quota, other 4xx | `Refused` | a person must look: Amazon refuses settings and rights, never the version itself, which may go on once that is mended |
 //! | (a version that cannot be packed) | `Unfit` | it is the version's fault, and it stays so |
+//! | (the run that asked was overtaken) | `Withdrawn` | the call is not made |
 
 use std::error::Error;
 
@@ -27,6 +28,7 @@ pub(crate) enum Class {
     InProgress,
     Refused,
     Unfit,
+    Withdrawn,
 }
 
 /// A failed call.
@@ -94,6 +96,7 @@ impl Failure {
                 DeployError::Conflict { doing, problem: self.said }
             }
             Class::Unfit => DeployError::Refused { doing, problem: self.said },
+            Class::Withdrawn => DeployError::Withdrawn { doing },
         }
     }
 
@@ -105,7 +108,7 @@ impl Failure {
             }
             Class::Denied => PlatformError::Denied { system, doing, cause: self.cause },
             Class::Exists => PlatformError::conflict(doing, self.said),
-            Class::Missing | Class::Refused | Class::Unfit => {
+            Class::Missing | Class::Refused | Class::Unfit | Class::Withdrawn => {
                 PlatformError::invalid(doing, self.said)
             }
         }

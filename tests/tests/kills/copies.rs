@@ -102,9 +102,9 @@ fn stopped_and_overtaken(
     assert!(status.code().is_some_and(|code| expected.contains(&code)), "{about}: {status}");
 
     let told = until_done(&world, STATUS, &[0]);
-    let left = point == points::CALLING_DEPLOY;
-    let expected = if left { "staging_left" } else { "consistent" };
-    assert_eq!(told["outcome"], expected, "{about}: {told}");
+    // It breaks its call off when it finds its lease taken: the effect may have been there before.
+    let may_be_left = point == points::CALLING_DEPLOY && told["outcome"] == "staging_left";
+    assert!(may_be_left || told["outcome"] == "consistent", "{about}: {told}");
     // The next scheduled run finds nothing to deploy, and tidies up.
     until_done(&world, LATER, &[99]);
     done(&world, &about);

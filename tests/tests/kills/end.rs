@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mloop_core::deployment::{Deployment, DeploymentVerdict};
+use mloop_core::deployment::{Deployment, DeploymentVerdict, Phase, Step};
 use mloop_core::episode::{Episode, EpisodeOutcome};
 use mloop_core::run::{RunKind, RunRecord};
 use mloop_core::version::{aliases, tags};
@@ -26,6 +26,10 @@ pub(crate) struct Seen {
     pub(crate) deployments: Vec<Deployment>,
     /// Journal entries of each deployment.
     steps: Vec<usize>,
+    /// Steps with an outcome in the deployment of version 2.
+    outcomes: Vec<Step>,
+    /// Whether a job is at work, or left its version.
+    pub(crate) has_job: bool,
     pub(crate) episodes: Vec<Episode>,
     runs: BTreeMap<&'static str, Vec<RunRecord>>,
     /// Messages by id.
@@ -51,8 +55,14 @@ impl Seen {
         let registry = DirectoryRegistry::new(var.join("registry"), Arc::new(SystemClock));
         let deployments = journal.deployments(&subject).await.expect("readable");
         let (mut steps, mut runs, mut undelivered) = (vec![], BTreeMap::new(), 0);
+        let mut outcomes = vec![];
         for one in &deployments {
-            steps.push(journal.entries(&one.id).await.expect("readable").len());
+            let entries = journal.entries(&one.id).await.expect("readable");
+            steps.push(entries.len());
+            if one.version.number == 2 {
+                let ended = entries.iter().filter(|entry| entry.phase == Phase::Outcome);
+                outcomes.extend(ended.map(|entry| entry.step));
+            }
         }
         for kind in [RunKind::Deployment, RunKind::Retraining] {
             let query = RunQuery { kind, subject: subject.clone(), since: None, limit: 1000 };
@@ -62,13 +72,17 @@ impl Seen {
             undelivered += outbox.pending(&subject, receiver, 1000).await.expect("readable").len();
         }
         let alias = |name| registry.alias(&subject.model, name);
+        let versions = registry.versions(&subject.model).await.expect("readable");
+        let has_job = !world.jobs_at_work().is_empty() || versions.len() > 1;
         Self {
-            versions: registry.versions(&subject.model).await.expect("readable"),
+            versions,
             champion: alias(aliases::CHAMPION).await.expect("readable"),
             previous: alias(aliases::PREVIOUS_CHAMPION).await.expect("readable"),
             challenger: alias(aliases::CHALLENGER).await.expect("readable"),
             deployments,
             steps,
+            outcomes,
+            has_job,
             episodes: journal.episodes(&subject).await.expect("readable"),
             runs,
             messages: messages(world),
@@ -76,6 +90,11 @@ impl Seen {
             endpoints: endpoints(world),
             switches: switches(world),
         }
+    }
+
+    /// Whether a step of the deployment of version 2 has its outcome.
+    pub(crate) fn has_outcome(&self, step: Step) -> bool {
+        self.outcomes.contains(&step)
     }
 
     /// Version 2 was deployed once, by one run, and nothing else happened since this base.

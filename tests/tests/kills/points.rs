@@ -20,11 +20,17 @@ pub(crate) const RETRAIN: Command =
 const CHECKPOINTS: [&str; 2] = ["training.checkpoint.before", "training.checkpoint.after"];
 
 /// Calls of the ledger that a binary never makes.
-const NOT_OF_DEPLOYMENT: [(&str, &str); 2] =
-    [("save_episode", "episodes are retraining's"), ("put", "profiles are monitoring's")];
-const NOT_OF_ROLLBACK: [(&str, &str); 3] = [
+const NOT_OF_DEPLOYMENT: [(&str, &str); 4] = [
     ("save_episode", "episodes are retraining's"),
     ("put", "profiles are monitoring's"),
+    ("enqueue", "messages are queued with what they tell of"),
+    ("not_delivered", "everybody can be told"),
+];
+const NOT_OF_ROLLBACK: [(&str, &str); 5] = [
+    ("save_episode", "episodes are retraining's"),
+    ("put", "profiles are monitoring's"),
+    ("enqueue", "messages are queued with what they tell of"),
+    ("not_delivered", "everybody can be told"),
     ("record_version", "the version was recorded on its way there"),
 ];
 
@@ -51,8 +57,9 @@ fn deployment_points() -> Vec<&'static str> {
     let mut all = forward_points();
     all.push(points::DEPLOYMENT_RECORDED);
     all.extend(of_ledger(&NOT_OF_DEPLOYMENT));
-    // The second is the verdict's.
+    // The second is the verdict's, and that the call returned.
     all.extend(["ledger.save_deployment.before_commit@2", "ledger.save_deployment.after_commit@2"]);
+    all.extend(["ledger.save_call.before_commit@2", "ledger.save_call.after_commit@2"]);
     all
 }
 
@@ -63,8 +70,9 @@ pub(crate) fn rollback_points() -> Vec<&'static str> {
     all.extend([points::CALLING_ROLLBACK, points::CALLING_ALIASES, points::CALLING_REMOVE]);
     all.extend([points::DEPLOYMENT_CONCLUDED, points::DEPLOYMENT_RECORDED]);
     all.extend(of_ledger(&NOT_OF_ROLLBACK));
-    // The second is the verdict's.
+    // The second is the verdict's, and that the call returned.
     all.extend(["ledger.save_deployment.before_commit@2", "ledger.save_deployment.after_commit@2"]);
+    all.extend(["ledger.save_call.before_commit@2", "ledger.save_call.after_commit@2"]);
     all
 }
 
@@ -92,13 +100,20 @@ pub(crate) fn kill_at(world: &SmallWorld, command: Command, point: &str) {
     assert_eq!(status.signal(), Some(9), "{point}: it ended before the kill: {status}");
 }
 
-/// Those of retraining are found by the runs that pass them.
+/// Those of retraining are found by the runs that pass them. Those of messages that missed somebody are the
+/// ledger's own tests'.
 #[test]
 fn no_point_of_the_flows_is_left_out() {
     let tested =
         [deployment_points(), rollback_points(), restoring_points(), training_points()].concat();
     let all = points::all().chain(mloop_local::REGISTRY_POINTS).chain(mloop_ledger::FAILPOINTS);
-    let elsewhere = ["retraining.", "ledger.save_episode.", "ledger.put."];
+    let elsewhere = [
+        "retraining.",
+        "ledger.save_episode.",
+        "ledger.put.",
+        "ledger.enqueue.",
+        "ledger.not_delivered.",
+    ];
     for point in all.filter(|point| !elsewhere.iter().any(|prefix| point.starts_with(prefix))) {
         assert!(tested.contains(&point), "{point} is tested by no binary");
     }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use mloop_core::{EndpointName, SystemClock};
-use mloop_deployer::DeployRequest;
+use mloop_deployer::{Always, DeployRequest};
 use mloop_local::DirectoryRegistry;
+use mloop_orchestrators::points;
 use mloop_platform::ModelRegistry as _;
 use mloop_testkit::small::SmallWorld;
 
@@ -17,11 +18,11 @@ use crate::world::{
 
 const RUN: Command = ("deployment_main", &["run", "--config", "deployment_config.yaml"]);
 
-/// Version 2 was switched to by two runs, the first of them killed before it could say that it had
-/// asked for it, and was then rolled back.
+/// Version 2 was switched to by two runs, the first of them killed when it was about to ask for it, and
+/// was then rolled back.
 fn rolled_back(ready: &SmallWorld) -> SmallWorld {
     let world = ready.fork().expect("a copy");
-    kill_at(&world, DEPLOY, "deployment.production_submitted.called");
+    kill_at(&world, DEPLOY, points::CALLING_SWITCH);
     until_done(&world, &[&[DEPLOY.0], DEPLOY.1].concat(), &[0]);
     until_done(&world, &[&[ROLLBACK.0], ROLLBACK.1].concat(), &[13]);
     world
@@ -40,7 +41,8 @@ fn call_late(world: &SmallWorld) {
         std::fs::create_dir(&folder).expect("made");
         registry.fetch(&version, &folder).await.expect("its files");
         let endpoint = EndpointName::new("production").expect("a name");
-        let request = DeployRequest { endpoint, version, folder };
+        let permission = Arc::new(Always);
+        let request = DeployRequest { endpoint, version, folder, permission };
         let endpoints = world.server().endpoints().expect("a deployer");
         endpoints.deployer.deploy_model(&request).await.expect("changed");
     });

@@ -1,13 +1,14 @@
 //! `deployment_main` and SageMaker: one change of each endpoint, there and back.
 
 use mloop_core::deployment::DeploymentVerdict::{self, RolledBack, Switched};
+use mloop_core::deployment::{Phase, Step};
 use mloop_core::version::aliases;
 use mloop_services::Services;
 use serde_json::{Value, json};
 
 use crate::runs::AS_OF;
 use crate::stand::Place::{After, Before, Point};
-use crate::stand::{Command, DEPLOY, Place, Stand, TRAIN, block_on};
+use crate::stand::{Acting, Command, DEPLOY, Place, Stand, TRAIN, block_on};
 use crate::world::World;
 
 const RUN: Command<'static> =
@@ -22,7 +23,7 @@ const CHAT: &str = "POST /services/*";
 const ALERT: &str = "POST /api/v2/alerts";
 
 /// All acting calls on the way to production, in their order.
-const SWITCHING: [Place; 26] = [
+const SWITCHING: [Place; 30] = [
     Point("ledger.save_deployment.before_commit"),
     Before(ARTIFACT),
     After(ARTIFACT),
@@ -39,6 +40,10 @@ const SWITCHING: [Place; 26] = [
     Before("UpdateEndpoint"),
     After("UpdateEndpoint"),
     Point("deployment.production_submitted.called"),
+    Point("deployment.production_submitted.called"),
+    Point("deployment.production_submitted.called"),
+    Point("deployment.production_submitted.called"),
+    Point("deployment.production_submitted.called"),
     Before(NO_ALIAS),
     After(NO_ALIAS),
     Before(ALIAS),
@@ -53,7 +58,7 @@ const SWITCHING: [Place; 26] = [
 ];
 
 /// All acting calls on the way back, in their order; that which changes production, over and over.
-const ROLLING_BACK: [Place; 22] = [
+const ROLLING_BACK: [Place; 26] = [
     Point("deployment.turned"),
     Point("deployment.rollback_submitted.intent"),
     Point("sagemaker.changing"),
@@ -64,6 +69,10 @@ const ROLLING_BACK: [Place; 22] = [
     Before("UpdateEndpoint"),
     Before("UpdateEndpoint"),
     After("UpdateEndpoint"),
+    Point("deployment.rollback_submitted.called"),
+    Point("deployment.rollback_submitted.called"),
+    Point("deployment.rollback_submitted.called"),
+    Point("deployment.rollback_submitted.called"),
     Point("deployment.rollback_submitted.called"),
     Point("deployment.rollback_submitted.outcome"),
     Point("deployment.rollback_verified.called"),
@@ -124,7 +133,21 @@ fn production_is_changed_once_there_and_once_back() {
     let first = stand.answering();
     stand.train_another(2);
 
-    let last = stand.killed(RUN, &SWITCHING, &[0]);
+    let effects = || world.effects("UpdateEndpoint");
+    let noted = |step: Step| {
+        let (stand, journal) = (&stand, stand.ledger().journal);
+        move || {
+            let deployments = block_on(journal.deployments(&stand.subject())).expect("readable");
+            let second = deployments.iter().find(|one| one.version.number == 2);
+            second.is_some_and(|second| {
+                let entries = block_on(journal.entries(&second.id)).expect("readable");
+                entries.iter().any(|one| (one.step, one.phase) == (step, Phase::Outcome))
+            })
+        }
+    };
+    let is_noted = noted(Step::ProductionSubmitted);
+    let acting = Acting { effects: &effects, is_noted: &is_noted, least_between: 5 };
+    let last = stand.killed_about(&acting, RUN, &SWITCHING, &[0]);
     assert_eq!(last["outcome"], "switched", "{last}");
     assert_eq!(stand.answering(), last["version"]["digest"]);
     let changes = ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "DeleteEndpoint"];
@@ -140,7 +163,9 @@ fn production_is_changed_once_there_and_once_back() {
     assert!((1..=3).contains(&world.told(&message)), "{} times", world.told(&message));
     assert_eq!(alerts(&world, &message), 1);
 
-    let last = stand.killed(ROLLBACK, &ROLLING_BACK, &[13]);
+    let is_noted = noted(Step::RollbackSubmitted);
+    let acting = Acting { effects: &effects, is_noted: &is_noted, least_between: 5 };
+    let last = stand.killed_about(&acting, ROLLBACK, &ROLLING_BACK, &[13]);
     assert_eq!(last["outcome"], "rolled_back", "{last}");
     assert_eq!(stand.answering(), first);
     assert_eq!(changes.map(|operation| world.effects(operation)), [2, 4, 3, 2]);

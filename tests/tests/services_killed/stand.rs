@@ -40,6 +40,16 @@ pub(crate) enum Place {
     Point(&'static str),
 }
 
+/// The call that a run is there for, told apart by what a kill left.
+pub(crate) struct Acting<'a> {
+    /// How many effects it has had so far.
+    pub(crate) effects: &'a dyn Fn() -> usize,
+    /// Whether the ledger knows of it.
+    pub(crate) is_noted: &'a dyn Fn() -> bool,
+    /// Kills that must fall between the effect and the note, at least.
+    pub(crate) least_between: usize,
+}
+
 /// A set of configurations, and what it names.
 pub(crate) struct Stand<'a> {
     world: &'a World,
@@ -152,6 +162,32 @@ impl<'a> Stand<'a> {
         for place in places {
             self.kill(command, *place);
         }
+        self.done(command, codes)
+    }
+
+    /// The same, where some of the kills must fall before the effect of a call, some between that and its
+    /// note in the ledger, and some after both.
+    pub(crate) fn killed_about(
+        &self,
+        acting: &Acting<'_>,
+        command: Command<'_>,
+        places: &[Place],
+        codes: &[i32],
+    ) -> Value {
+        let (before, mut left) = ((acting.effects)(), [0; 3]);
+        assert!(places.len() >= KILLS, "{} kills of {command:?}", places.len());
+        for place in places {
+            self.kill(command, *place);
+            match ((acting.effects)() - before, (acting.is_noted)()) {
+                (0, false) => left[0] += 1,
+                (1, false) => left[1] += 1,
+                (1, true) => left[2] += 1,
+                other => panic!("{command:?} killed at {place:?} left {other:?}"),
+            }
+        }
+        let [none, between, noted] = left;
+        let both = none >= acting.least_between && between >= acting.least_between && noted > 0;
+        assert!(both, "{command:?}: kills before, between and after: {left:?}");
         self.done(command, codes)
     }
 

@@ -9,14 +9,15 @@ use crate::configured::{airflow, sagemaker};
 use crate::dag::Waiting;
 use crate::database::Database;
 use crate::stand::Place::{After, Before, Point};
-use crate::stand::{Place, Stand, block_on};
+use crate::stand::{Acting, Place, Stand, block_on};
 use crate::trap::Call;
 use crate::world::World;
 
 const CHAT: &str = "POST /services/*";
 
-/// All acting calls of a run that submits, in their order.
-fn places(submit: Call) -> [Place; 20] {
+/// All acting calls of a run that submits, in their order; the submission over and over, before its effect
+/// and between its effect and the ledger's knowing of it.
+fn places(submit: Call) -> [Place; 24] {
     [
         Point("ledger.acquire.after_commit"),
         Point("ledger.save_episode.before_commit"),
@@ -28,28 +29,43 @@ fn places(submit: Call) -> [Place; 20] {
         Before(submit),
         Before(submit),
         After(submit),
-        Point("ledger.save_episode.before_commit"),
-        Point("retraining.outcome"),
-        Point("ledger.enqueue.before_commit"),
-        Point("ledger.enqueue.after_commit"),
-        Point("retraining.notified"),
-        Point("retraining.announced"),
-        Point("ledger.record_run.before_commit"),
-        Point("retraining.recorded"),
+        Point("retraining.called"),
+        Point("retraining.called"),
+        Point("retraining.called"),
+        Point("retraining.called"),
+        Point("ledger.save_episode.before_commit@2"),
+        Point("ledger.save_episode.after_commit@2"),
         Before(CHAT),
         After(CHAT),
+        Point("ledger.delivered.before_commit"),
+        Point("ledger.delivered.before_commit"),
+        Point("ledger.delivered.before_commit"),
+        Point("ledger.delivered.after_commit"),
+        Point("ledger.record_run.before_commit"),
+        Point("retraining.recorded"),
     ]
 }
 
 /// Submits, killed at each place, and looks at what the ledger and people know; gives the job's id.
-fn started_once(stand: &Stand<'_>, submit: Call, as_of: &str) -> String {
+fn started_once(
+    stand: &Stand<'_>,
+    submit: Call,
+    effects: impl Fn() -> usize,
+    as_of: &str,
+) -> String {
     let before = stand.messages();
     let command = ["retraining_main", "--config", "retrain_config.yaml", "--as-of", as_of];
-    let last = stand.killed(&command, &places(submit), &[0]);
+    let journal = stand.ledger().journal;
+    // With the outcome the message is queued that tells of it.
+    let is_noted = || {
+        let episodes = block_on(journal.episodes(&stand.subject())).expect("readable");
+        episodes.first().is_some_and(|one| one.job.state != JobState::Submitting)
+    };
+    let acting = Acting { effects: &effects, is_noted: &is_noted, least_between: 5 };
+    let last = stand.killed_about(&acting, &command, &places(submit), &[0]);
     let of_retraining = "SELECT count(*) FROM mloop.runs WHERE kind = 'retraining'";
     assert_eq!(stand.count(of_retraining), 1, "{submit}: one record");
     assert_eq!(stand.messages(), before + 1, "{submit}: one message");
-    let journal = stand.ledger().journal;
     let episodes = block_on(journal.episodes(&stand.subject())).expect("readable");
     let [episode] = episodes.as_slice() else { panic!("{submit}: {} episodes", episodes.len()) };
     let (job, is_told) = (&episode.job, episode.announced);
@@ -77,7 +93,8 @@ pub(crate) fn each_submitter_starts_one_job(
                 airflow(&at(&Services::running().airflow().url), &dag.id)
             });
             let submit = format!("POST /api/v2/dags/{}/dagRuns", dag.id);
-            let job = started_once(&stand, Box::leak(submit.into_boxed_str()), as_of);
+            let submit = Box::leak(submit.into_boxed_str());
+            let job = started_once(&stand, submit, || dag.runs().len(), as_of);
             assert_eq!(dag.runs(), [job]);
         });
         scope.spawn(|| {
@@ -88,14 +105,15 @@ pub(crate) fn each_submitter_starts_one_job(
                 format!("  {}\n", json!({"kind": "kubernetes", "settings": settings}))
             });
             let submit = "POST /apis/batch/v1/namespaces/ml/jobs";
-            let job = started_once(&stand, submit, as_of);
+            let job = started_once(&stand, submit, || cluster.made(), as_of);
             assert_eq!((cluster.made(), cluster.jobs()), (1, vec![format!("mloop-{job}")]));
         });
         scope.spawn(|| {
             let stand =
                 Stand::new(world, "sagemaker", &for_sagemaker.name, |at| sagemaker(world, at));
-            started_once(&stand, "CreateTrainingJob", as_of);
-            assert_eq!(world.effects("CreateTrainingJob"), 1);
+            let effects = || world.effects("CreateTrainingJob");
+            started_once(&stand, "CreateTrainingJob", effects, as_of);
+            assert_eq!(effects(), 1);
         });
     });
     // All three have the same cause, and its message the same text.

@@ -13,7 +13,7 @@ use mloop_core::{
     SystemClock,
 };
 use mloop_deployer::conformance::{Candidate, sample_version};
-use mloop_deployer::{DeployRequest, Endpoints, Invocation, SwitchRequest};
+use mloop_deployer::{Always, DeployRequest, Endpoints, Invocation, SwitchRequest};
 use mloop_mlflow::register_models;
 use mloop_platform::conformance::samples;
 use mloop_platform::fakes::InMemoryLedger;
@@ -285,11 +285,17 @@ impl Deploy {
         let digest = version.version.digest;
         let endpoint = EndpointName::new(format!("staging-{number}"))?;
         let (shared, files) = (version.clone(), folder.clone());
-        let request = DeployRequest { endpoint: endpoint.clone(), version: shared, folder: files };
+        let request = DeployRequest {
+            endpoint: endpoint.clone(),
+            version: shared,
+            folder: files,
+            permission: Arc::new(Always),
+        };
         platform.deployer.deploy_model(&request).await?;
         serves(&platform, &endpoint, digest).await?;
         let endpoint = EndpointName::new("production")?;
-        let request = SwitchRequest { endpoint: endpoint.clone(), version, folder, current };
+        let (endpoint_of, permission) = (endpoint.clone(), Arc::new(Always));
+        let request = SwitchRequest { endpoint: endpoint_of, version, folder, current, permission };
         platform.deployer.switch_to_production(&request).await?;
         serves(&platform, &endpoint, digest).await
     }

@@ -8,7 +8,7 @@ use mloop_core::version::files;
 use mloop_core::{EndpointName, Sha256Digest, SystemClock};
 use mloop_deployer::conformance::{Candidate, check_deployer, sample_version};
 use mloop_deployer::{
-    DeployError, DeployRequest, DeployerRegistry, Endpoints, Invocation, SwitchRequest,
+    Always, DeployError, DeployRequest, DeployerRegistry, Endpoints, Invocation, SwitchRequest,
 };
 use mloop_platform::PlatformDeps;
 use mloop_serving::testing::tiny_image;
@@ -53,7 +53,8 @@ fn candidate(folder: &Path, seed: u32) -> Candidate {
 
 fn switch(candidate: &Candidate, current: Option<Sha256Digest>) -> SwitchRequest {
     let Candidate { version, folder } = candidate.clone();
-    SwitchRequest { endpoint: name("production"), version, folder, current }
+    let permission = Arc::new(Always);
+    SwitchRequest { endpoint: name("production"), version, folder, current, permission }
 }
 
 #[tokio::test]
@@ -102,7 +103,8 @@ async fn a_version_that_cannot_serve_is_refused_and_changes_nothing() {
 
     for (bad, reason) in [(&flipped, files::WEIGHTS), (&absent, "version-3")] {
         let Candidate { version, folder } = bad.clone();
-        let deploy = DeployRequest { endpoint: name("staging"), version, folder };
+        let permission = Arc::new(Always);
+        let deploy = DeployRequest { endpoint: name("staging"), version, folder, permission };
         let staging = platform.deployer.deploy_model(&deploy).await;
         let production = platform.deployer.switch_to_production(&switch(bad, Some(serving))).await;
         for error in [staging, production].map(|result| result.expect_err("it cannot serve")) {

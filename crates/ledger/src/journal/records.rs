@@ -1,9 +1,9 @@
 //! Episodes, versions and deployments as rows. Every statement names its columns, so that it goes on
 //! working when a later release adds one.
 
-use mloop_core::deployment::{Deployment, DeploymentVerdict, JournalEntry};
+use mloop_core::deployment::{ChangeCall, Deployment, DeploymentVerdict, JournalEntry};
 use mloop_core::episode::Episode;
-use mloop_core::{EpisodeId, ModelVersion};
+use mloop_core::{DeploymentId, EpisodeId, ModelVersion};
 use mloop_platform::PlatformError;
 
 use crate::error::Failure;
@@ -105,14 +105,9 @@ pub(super) fn append(
     entry: &JournalEntry,
     doing: &str,
 ) -> Result<(), Failure> {
-    let id = entry.deployment.as_str();
-    let sql = "SELECT id FROM deployments WHERE id = $1";
-    if first(session, sql, &[id.into()])?.is_none() {
-        let problem = "the deployment was never saved; save it before its first step";
-        return Err(PlatformError::invalid(doing, problem).into());
-    }
+    check_saved(session, &entry.deployment, doing)?;
     let row = [
-        ("deployment", id.into()),
+        ("deployment", entry.deployment.as_str().into()),
         ("position", u32::from(entry.step as u8).into()),
         ("step", entry.step.as_str().into()),
         ("phase", entry.phase.as_str().into()),
@@ -125,4 +120,35 @@ pub(super) fn append(
         row,
         "ON CONFLICT (deployment, position, phase) DO NOTHING",
     )
+}
+
+fn check_saved(session: &mut dyn Session, id: &DeploymentId, doing: &str) -> Result<(), Failure> {
+    let sql = "SELECT id FROM deployments WHERE id = $1";
+    if first(session, sql, &[id.as_str().into()])?.is_some() {
+        return Ok(());
+    }
+    let problem = "the deployment was never saved; save it before its first step";
+    Err(PlatformError::invalid(doing, problem).into())
+}
+
+/// Writes a call of a run as it now stands.
+pub(super) fn write_call(
+    session: &mut dyn Session,
+    call: &ChangeCall,
+    doing: &str,
+) -> Result<(), Failure> {
+    check_saved(session, &call.deployment, doing)?;
+    let row = [
+        ("deployment", call.deployment.as_str().into()),
+        ("position", u32::from(call.step as u8).into()),
+        ("fence", call.fence.into()),
+        ("step", call.step.as_str().into()),
+        ("announced_at", call.announced_at.into()),
+        ("returned_at", call.returned_at.into()),
+        ("body", Value::json(call)?),
+    ];
+    let conflict = "ON CONFLICT (deployment, position, fence) DO UPDATE SET
+                    announced_at = excluded.announced_at, returned_at = excluded.returned_at,
+                    body = excluded.body";
+    insert(session, "change_calls", row, conflict)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mloop_core::deployment::{Deployment, Phase, Step};
 use mloop_platform::conformance::samples;
-use mloop_platform::{Ledger, PlatformError};
+use mloop_platform::{Again, Ledger, PlatformError};
 
 use crate::place::{Place, build};
 
@@ -137,9 +137,15 @@ pub(crate) async fn walk(ledger: &Ledger) -> Result<(), PlatformError> {
         let entry = samples::entry(&deployment, Step::Planned, phase, "planned");
         ledger.journal.append(&lease, &entry).await?;
     }
+    for returned_at in [None, Some(samples::day_one())] {
+        let call = samples::call(&deployment, lease.fence, returned_at);
+        ledger.journal.save_call(&lease, &call).await?;
+    }
     let message = samples::notification("message");
     ledger.outbox.enqueue(&message, &["chat".to_owned()]).await?;
     ledger.outbox.delivered("chat", "message").await?;
+    ledger.outbox.enqueue(&samples::notification("refused"), &["chat".to_owned()]).await?;
+    ledger.outbox.not_delivered("chat", "refused", Again::After(LONG)).await?;
     ledger.leases.release(&lease).await
 }
 
@@ -155,9 +161,11 @@ async fn sleepy(ledger: &Ledger, folder: &Path) {
     let closed = Deployment { closed_at: Some(samples::day_one()), ..deployment.clone() };
     let entry = samples::entry(&deployment, Step::Planned, Phase::Intent, "sleepy");
     let episode = samples::episode(&subject, 1);
+    let call = samples::call(&deployment, lease.fence, None);
     for (late, what) in [
         (ledger.journal.save_deployment(&lease, &closed).await, "a deployment"),
         (ledger.journal.append(&lease, &entry).await, "an entry"),
+        (ledger.journal.save_call(&lease, &call).await, "a call"),
         (ledger.journal.save_episode(&lease, &episode).await, "an episode"),
         (ledger.leases.renew(&lease, LONG).await, "a renewal"),
     ] {

@@ -97,6 +97,7 @@ impl Place {
             "model_versions",
             "deployments",
             "deployment_journal",
+            "change_calls",
             "outbox",
             "deliveries",
         ];

@@ -4,11 +4,12 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
 use mloop_core::{EndpointName, Sha256Digest};
 use mloop_deployer::conformance::sample_version;
-use mloop_deployer::{BuildError, DeployError, DeployerRegistry, Endpoints, SwitchRequest};
+use mloop_deployer::{Always, BuildError, DeployError, DeployerRegistry, Endpoints, SwitchRequest};
 use serde_json::{Value, json};
 
 use crate::deps;
@@ -110,6 +111,7 @@ async fn a_refused_change_is_told_by_what_can_be_done() {
             version: sample_version(2, "wanted"),
             folder: PathBuf::from("/versions/2"),
             current: Some(serving),
+            permission: Arc::new(Always),
         };
         let error = platform(&url).deployer.switch_to_production(&request).await;
         let error = error.expect_err("the server refused");

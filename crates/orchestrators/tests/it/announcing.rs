@@ -26,7 +26,8 @@ async fn people_are_told_once_of_one_job() {
     let submitter = Arc::new(submitter);
 
     let mut first = MockNotifier::new();
-    first.expect_name().return_const("slack".to_owned());
+    first.expect_name().return_const("people".to_owned());
+    first.expect_parts().returning(Vec::new);
     first
         .expect_notify()
         .withf(|told| told.title.contains("Retraining") && told.text.contains("drift"))
@@ -37,7 +38,8 @@ async fn people_are_told_once_of_one_job() {
     assert_eq!(result.outcome, RetrainOutcome::Submitted);
 
     let mut second = MockNotifier::new();
-    second.expect_name().return_const("slack".to_owned());
+    second.expect_name().return_const("people".to_owned());
+    second.expect_parts().returning(Vec::new);
     second.expect_notify().never();
     world.hours_pass(1);
     let flow = telling(&world, submitter, Arc::new(second));
@@ -48,7 +50,8 @@ async fn people_are_told_once_of_one_job() {
 /// A notifier that must be told so often what this says.
 fn told(times: usize, expected: fn(&Notification) -> bool) -> Arc<dyn Notifier> {
     let mut mock = MockNotifier::new();
-    mock.expect_name().return_const("slack".to_owned());
+    mock.expect_name().return_const("people".to_owned());
+    mock.expect_parts().returning(Vec::new);
     mock.expect_notify().withf(expected).times(times).returning(|_| Ok(()));
     Arc::new(mock)
 }

@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mloop_core::deployment::{DeploymentVerdict as Verdict, EndpointDescription};
 use mloop_core::{EndpointName, ModelVersion};
 use mloop_deployer::Janitor as _;
-use mloop_deployer::{DeployError, DeployRequest, Deployer, InMemoryEndpoints, SwitchRequest};
+use mloop_deployer::{
+    Always, DeployError, DeployRequest, Deployer, InMemoryEndpoints, SwitchRequest,
+};
 use mloop_orchestrators::{
     Classified, DeploymentOutcome as Outcome, DeploymentRequest, DeploymentResult, ExitClass,
     OrchestratorError, Standing, Task,
@@ -19,31 +22,51 @@ use crate::world::{World, production};
 
 const NEWEST: DeploymentRequest = DeploymentRequest { version: None, again: false, as_of: None };
 
+/// When a change of production waits.
+#[derive(Clone, Copy, PartialEq)]
+enum Wait {
+    /// Before the permission is asked for.
+    Preparing,
+    /// Between the permission and the call.
+    Calling,
+}
+
 /// A platform that compares nothing, and lets the first change of production wait.
 struct Late {
     inner: Arc<InMemoryEndpoints>,
+    wait: Wait,
     waits: AtomicBool,
     arrived: Notify,
     goes_on: Notify,
 }
 
 impl Late {
-    fn new(world: &World) -> Arc<Self> {
+    fn new(world: &World, wait: Wait) -> Arc<Self> {
         Arc::new(Self {
             inner: Arc::clone(&world.endpoints),
+            wait,
             waits: AtomicBool::new(true),
             arrived: Notify::new(),
             goes_on: Notify::new(),
         })
     }
 
-    async fn change(&self, request: &SwitchRequest) -> Result<(), DeployError> {
-        if self.waits.swap(false, Ordering::SeqCst) {
+    async fn wait(&self, wait: Wait) {
+        if self.wait == wait && self.waits.swap(false, Ordering::SeqCst) {
             self.arrived.notify_one();
             self.goes_on.notified().await;
         }
+    }
+
+    async fn change(&self, request: &SwitchRequest) -> Result<(), DeployError> {
+        self.wait(Wait::Preparing).await;
+        if !request.permission.is_given().await {
+            return Err(DeployError::Withdrawn { doing: "changing production".to_owned() });
+        }
+        self.wait(Wait::Calling).await;
         let SwitchRequest { endpoint, version, folder, .. } = request.clone();
-        self.inner.deploy_model(&DeployRequest { endpoint, version, folder }).await
+        let permission = Arc::new(Always);
+        self.inner.deploy_model(&DeployRequest { endpoint, version, folder, permission }).await
     }
 }
 
@@ -69,6 +92,37 @@ impl Deployer for Late {
     }
 }
 
+/// A platform that answers a change of production with nothing but an error.
+struct Busy(Arc<InMemoryEndpoints>);
+
+#[async_trait]
+impl Deployer for Busy {
+    async fn deploy_model(&self, request: &DeployRequest) -> Result<(), DeployError> {
+        self.0.deploy_model(request).await
+    }
+
+    async fn describe(
+        &self,
+        endpoint: &EndpointName,
+    ) -> Result<Option<EndpointDescription>, DeployError> {
+        self.0.describe(endpoint).await
+    }
+
+    async fn switch_to_production(&self, request: &SwitchRequest) -> Result<(), DeployError> {
+        assert!(request.permission.is_given().await, "nobody overtook it");
+        Err(DeployError::Unavailable {
+            system: "the platform in memory".to_owned(),
+            doing: format!("switching {}", request.endpoint),
+            hint: "ask again".to_owned(),
+            cause: "too busy".into(),
+        })
+    }
+
+    async fn rollback(&self, request: &SwitchRequest) -> Result<(), DeployError> {
+        self.switch_to_production(request).await
+    }
+}
+
 async fn tried(world: &World, task: Task) -> Result<DeploymentResult, OrchestratorError> {
     world.hours_pass(1);
     world.deployment("host-2").perform(task, &NEWEST).await
@@ -87,7 +141,16 @@ async fn deployed(world: &World, name: &str) -> ModelVersion {
 /// Stops a run of this task before its change of production, and lets it go on after `others`; gives
 /// what it ended with.
 async fn overtaken(world: &World, task: Task, others: impl AsyncFnOnce()) -> OrchestratorError {
-    let late = Late::new(world);
+    overtaken_while(Wait::Calling, world, task, others).await
+}
+
+async fn overtaken_while(
+    wait: Wait,
+    world: &World,
+    task: Task,
+    others: impl AsyncFnOnce(),
+) -> OrchestratorError {
+    let late = Late::new(world, wait);
     let platform = Arc::clone(&late);
     let flow = world.deployment_with("host-1", |deps, _| deps.endpoints.deployer = platform);
     world.hours_pass(1);
@@ -203,6 +266,90 @@ async fn a_late_call_that_changes_nothing_is_a_lost_lease() {
     assert_eq!(serves(&world), Some(second.version.digest));
     assert_eq!(does(&world, Task::Run).await.outcome, Outcome::NothingToDeploy);
     assert_eq!(told(&world), 0);
+}
+
+#[tokio::test]
+async fn a_run_that_was_overtaken_while_it_prepared_its_change_makes_none() {
+    let world = World::new();
+    deployed(&world, "one").await;
+    let second = world.add_version("two");
+    let mut newest = None;
+    let ended = overtaken_while(Wait::Preparing, &world, Task::Run, async || {
+        assert_eq!(does(&world, Task::Run).await.version, Some(second.version));
+        newest = Some(deployed(&world, "three").await);
+    });
+    let (ended, newest) = (ended.await, newest.expect("version 3"));
+    assert_eq!(ended.exit_class(), ExitClass::LeaseHeld, "{ended}");
+    assert_eq!((serves(&world), told(&world)), (Some(newest.version.digest), 0));
+    // Without a permission nothing was announced: what a person does is a person's.
+    world.endpoints_serve(&second).await;
+    is_left_to_a_person(&world, &second).await;
+}
+
+#[tokio::test]
+async fn a_call_is_broken_off_once_its_run_was_overtaken() {
+    let world = World::new();
+    deployed(&world, "one").await;
+    let second = world.add_version("two");
+    let late = Late::new(&world, Wait::Calling);
+    let platform = Arc::clone(&late);
+    let flow = world.deployment_with("host-1", |deps, config| {
+        deps.endpoints.deployer = platform;
+        config.lease.ttl = Duration::from_millis(60);
+    });
+    world.hours_pass(1);
+    // Nobody lets the call go on.
+    let (ended, ()) = tokio::join!(flow.perform(Task::Run, &NEWEST), async {
+        late.arrived.notified().await;
+        assert_eq!(does(&world, Task::Run).await.version, Some(second.version));
+    });
+    let ended = ended.expect_err("it was overtaken");
+    assert_eq!(ended.exit_class(), ExitClass::LeaseHeld, "{ended}");
+    assert_eq!(serves(&world), Some(second.version.digest));
+}
+
+/// Production has this version, no call explains it, and every run leaves that to a person.
+async fn is_left_to_a_person(world: &World, found: &ModelVersion) {
+    for _ in 0..2 {
+        let refusal = tried(world, Task::Run).await.expect_err("nothing explains it");
+        assert_eq!(refusal.exit_class(), ExitClass::NeedsPerson, "{refusal}");
+        assert!(refusal.to_string().contains("no call of mloop explains"), "{refusal}");
+    }
+    assert_eq!((serves(world), told(world)), (Some(found.version.digest), 0));
+    let status = world.deployment("host-1").status().await.expect("a status");
+    assert_eq!(status.outcome, Standing::Inconsistent);
+    assert!(!status.reason.contains("`run`"), "{}", status.reason);
+}
+
+#[tokio::test]
+async fn a_call_that_returned_explains_nothing_whichever_run_wrote_down_its_end() {
+    let world = World::new();
+    deployed(&world, "one").await;
+    let second = world.add_version("two");
+    let busy = Arc::new(Busy(Arc::clone(&world.endpoints)));
+    let flow = world.deployment_with("host-1", |deps, _| deps.endpoints.deployer = busy);
+    world.hours_pass(1);
+    let ended = flow.perform(Task::Run, &NEWEST).await.expect_err("it was too busy");
+    assert_eq!(ended.exit_class(), ExitClass::Transient, "{ended}");
+    assert_eq!(does(&world, Task::Run).await.version, Some(second.version));
+    deployed(&world, "three").await;
+    world.endpoints_serve(&second).await;
+    is_left_to_a_person(&world, &second).await;
+}
+
+#[tokio::test]
+async fn a_call_that_would_come_days_late_explains_nothing() {
+    let world = World::new();
+    deployed(&world, "one").await;
+    let second = world.add_version("two");
+    let ended = overtaken(&world, Task::Run, async || {
+        assert_eq!(does(&world, Task::Run).await.version, Some(second.version));
+        deployed(&world, "three").await;
+        world.hours_pass(24);
+    });
+    let ended = ended.await;
+    assert_eq!(ended.exit_class(), ExitClass::NeedsPerson, "{ended}");
+    is_left_to_a_person(&world, &second).await;
 }
 
 /// Production as a late rollback to version 1 left it, version 4 in it by the ledger.

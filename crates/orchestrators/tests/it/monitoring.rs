@@ -340,7 +340,7 @@ async fn what_people_are_to_be_told_is_queued_with_the_run() {
         }
         let result = run(&flow, &request).await;
         let waiting = world.ledger.pending(&subject(), "pager", 10).await.expect("a list");
-        let ids: Vec<&str> = waiting.iter().map(|message| message.id.as_str()).collect();
+        let ids: Vec<&str> = waiting.iter().map(|one| one.notification.id.as_str()).collect();
         assert_eq!(ids, vec![result.run_id.as_str(); expected], "{status:?} {when:?} {stale}");
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use mloop_core::deployment::{DeploymentVerdict as Verdict, Phase, Step};
 use mloop_core::run::RunKind;
 use mloop_core::version::files;
-use mloop_deployer::{DeployRequest, Deployer};
+use mloop_deployer::{DeployError, DeployRequest, Deployer};
 use mloop_orchestrators::{
     Classified, DeploymentOutcome as Outcome, DeploymentRequest, ExitClass, Standing, Task,
 };
 use mloop_platform::{Journal, Leases, RunQuery};
 
 use crate::platform::{First, Interrupted, deaf};
-use crate::world::{World, golden_line, production, staging, subject};
+use crate::world::{World, golden_line, now, production, staging, subject};
 
 const NEWEST: DeploymentRequest = DeploymentRequest { version: None, again: false, as_of: None };
 
@@ -176,7 +176,9 @@ async fn staged_too_late(world: &World, number: u64) {
     let versions = world.versions().await;
     let version = versions.iter().find(|one| one.version.number == number).expect("a version");
     let folder = world.folder.path().to_owned();
-    let request = DeployRequest { endpoint: staging(), version: version.clone(), folder };
+    let permission = Arc::new(mloop_deployer::Always);
+    let version = version.clone();
+    let request = DeployRequest { endpoint: staging(), version, folder, permission };
     world.endpoints.deploy_model(&request).await.expect("staged");
 }
 
@@ -233,7 +235,10 @@ async fn an_overtaken_copy_makes_no_change_any_more() {
     });
     // It looks what it leaves behind.
     deployer.expect_describe().returning(|_| Ok(None));
-    deployer.expect_deploy_model().never();
+    deployer.expect_deploy_model().once().returning(|request| {
+        assert!(!now(request.permission.is_given()), "it was overtaken");
+        Err(DeployError::Withdrawn { doing: "deploying".to_owned() })
+    });
     let flow =
         world.deployment_with("host-1", |deps, _| deps.endpoints.deployer = Arc::new(deployer));
     let error = flow.run(&NEWEST).await.expect_err("overtaken");

@@ -198,13 +198,16 @@ async fn retraining_submits_for_nothing_but_a_decision_to_retrain() {
             .times(jobs)
             .returning(|_| Ok(Submission { handle: "job".to_owned(), adopted: false }));
         let mut notifier = MockNotifier::new();
+        notifier.expect_name().return_const("slack".to_owned());
+        notifier.expect_parts().returning(Vec::new);
         notifier.expect_notify().times(jobs).returning(|_| Ok(()));
         let deps = RetrainDeps {
             journal: world.ledger.clone(),
             leases: world.ledger.clone(),
             registry: world.registry.clone(),
             submitter: Arc::new(submitter),
-            notifier: Arc::new(notifier),
+            outbox: world.ledger.clone(),
+            notifiers: vec![Arc::new(notifier)],
             triggers: vec![Box::new(MockTrigger::answering("drift", verdict(answer)))],
             policy: Box::new(policy),
             clock: world.clock.clone(),

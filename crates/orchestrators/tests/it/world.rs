@@ -291,6 +291,7 @@ impl World {
             endpoint: production(),
             version: version.clone(),
             folder: self.folder.path().to_owned(),
+            permission: Arc::new(mloop_deployer::Always),
         };
         self.endpoints.deploy_model(&request).await.expect("deployed");
     }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use mloop_core::deployment::{DeploymentVerdict, Phase, Step};
+use mloop_core::deployment::{ChangeCall, DeploymentVerdict, Phase, Step};
 use mloop_core::run::{RunKind, RunRecord};
 use mloop_core::{RunId, Sha256Digest};
 
 use super::samples;
 use crate::{
-    Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
 };
 
 /// Longer than any suite takes.
@@ -28,9 +28,11 @@ pub async fn check_ledger(ledger: &Ledger) {
     what_was_told_stays_told(ledger.journal.as_ref()).await;
     episodes_and_versions_are_kept(ledger).await;
     the_journal_keeps_the_first_entry(ledger).await;
+    a_call_is_known_until_it_returns(ledger).await;
     profiles_have_revisions(ledger.profiles.as_ref()).await;
     a_message_is_settled_once(ledger.outbox.as_ref()).await;
-    a_run_is_written_with_its_messages(ledger).await;
+    what_cannot_be_delivered_delays_no_other(ledger.outbox.as_ref()).await;
+    records_are_written_with_their_messages(ledger).await;
     ledger.journal.probe().await.expect("a ledger with records can be used");
 }
 
@@ -87,12 +89,15 @@ async fn an_overtaken_run_writes_nothing(ledger: &Ledger) {
         mloop_core::deployment::Deployment { closed_at: Some(samples::day_one()), ..deployment };
     is_lost(journal.save_deployment(&old, &closed).await, "an overtaken deployment");
     is_lost(journal.append(&old, &entry).await, "an overtaken journal entry");
+    let call = samples::call(&closed, old.fence, None);
+    is_lost(journal.save_call(&old, &call).await, "an overtaken call");
     let episode = samples::episode(&subject, 1);
     is_lost(journal.save_episode(&old, &episode).await, "an overtaken episode");
 
     let kept = journal.deployments(&subject).await.expect("a list");
     assert_eq!(kept[0].closed_at, None, "a refused write leaves no trace");
     assert_eq!(journal.entries(&closed.id).await.expect("a list"), [], "no trace");
+    assert_eq!(journal.unreturned_calls(&subject).await.expect("a list"), [], "no trace");
     assert_eq!(journal.episodes(&subject).await.expect("a list"), [], "no trace");
 }
 
@@ -120,24 +125,49 @@ async fn a_run_is_written_once(journal: &dyn Journal) {
     assert_eq!(runs().await, [again], "a stale repeat takes no record's place");
 }
 
-async fn a_run_is_written_with_its_messages(ledger: &Ledger) {
-    let run = samples::monitoring_run(&samples::subject("runs-with-messages"), 0);
-    let (notification, receivers) = (samples::notification("of-a-run"), ["pager", "log"]);
-    let receivers = receivers.map(str::to_owned).to_vec();
-    let messages = [Message { notification, receivers }];
-    let record = async || ledger.journal.record_run_with(&run, &messages).await.expect("a record");
+async fn records_are_written_with_their_messages(ledger: &Ledger) {
+    let (journal, subject) = (ledger.journal.as_ref(), samples::subject("messages"));
+    let lease = take(ledger.leases.as_ref(), "messages", "run", LONG).await;
+    let receivers = ["pager", "log"].map(str::to_owned).to_vec();
+    let about = |id: &str| {
+        let notification = samples::notification(&format!("of-{id}"));
+        [Message { notification, receivers: receivers.clone() }]
+    };
+    let run = samples::monitoring_run(&subject, 0);
+    let episode = samples::episode(&subject, 1);
+    let deployment = samples::deployment(&subject, 1);
+    let entry = samples::entry(&deployment, Step::Notified, Phase::Outcome, "told");
+    journal.save_deployment(&lease, &deployment).await.expect("a deployment");
     let waiting = async |receiver: &str| {
         let subject = samples::notification("any").subject;
         let found = ledger.outbox.pending(&subject, receiver, 10).await.expect("a list");
-        found.into_iter().map(|message| message.id).collect::<Vec<_>>()
+        found.into_iter().map(|message| message.notification.id).collect::<Vec<_>>()
     };
-    record().await;
-    assert_eq!(ledger.journal.run(&run.run_id).await.expect("an answer").as_ref(), Some(&run));
-    assert_eq!(waiting("pager").await, ["of-a-run"], "a run's messages are queued with it");
-    ledger.outbox.delivered("pager", "of-a-run").await.expect("settled");
-    record().await;
+    let write = async || {
+        journal.record_run_with(&run, &about("run")).await.expect("a run");
+        journal.save_episode_with(&lease, &episode, &about("episode")).await.expect("an episode");
+        journal.append_with(&lease, &entry, &about("entry")).await.expect("an entry");
+    };
+    write().await;
+    assert_eq!(journal.run(&run.run_id).await.expect("an answer").as_ref(), Some(&run));
+    assert_eq!(journal.episodes(&subject).await.expect("a list"), [episode.clone()]);
+    assert_eq!(journal.entries(&deployment.id).await.expect("a list"), [entry.clone()]);
+    let all = ["of-run", "of-episode", "of-entry"];
+    assert_eq!(waiting("pager").await, all, "a record's messages are queued with it");
+    for id in all {
+        ledger.outbox.delivered("pager", id).await.expect("settled");
+    }
+    write().await;
     assert!(waiting("pager").await.is_empty(), "a repeat tells nobody twice");
-    assert_eq!(waiting("log").await, ["of-a-run"], "and keeps what waits");
+    assert_eq!(waiting("log").await, all, "and keeps what waits");
+
+    ledger.leases.release(&lease).await.expect("ours");
+    take(ledger.leases.as_ref(), "messages", "another run", LONG).await;
+    let late = journal.save_episode_with(&lease, &episode, &about("late episode")).await;
+    is_lost(late, "an overtaken episode with a message");
+    let late = journal.append_with(&lease, &entry, &about("late entry")).await;
+    is_lost(late, "an overtaken entry with a message");
+    assert!(waiting("pager").await.is_empty(), "nobody is told of what was refused");
 }
 
 async fn runs_come_oldest_first(journal: &dyn Journal) {
@@ -243,6 +273,29 @@ async fn the_journal_keeps_the_first_entry(ledger: &Ledger) {
     assert_eq!(found, [planned, intended, verified], "the first of each, steps in order");
 }
 
+async fn a_call_is_known_until_it_returns(ledger: &Ledger) {
+    let (journal, subject) = (ledger.journal.as_ref(), samples::subject("calls"));
+    let lease = take(ledger.leases.as_ref(), "calls", "run", LONG).await;
+    let [deployment, foreign] =
+        ["calls", "other-calls"].map(|target| samples::deployment(&samples::subject(target), 1));
+    let [ours, theirs] = [1, 2].map(|fence| samples::call(&deployment, fence, None));
+    let refusal = journal.save_call(&lease, &ours).await.expect_err("never saved");
+    assert!(matches!(refusal, PlatformError::Invalid { .. }), "{refusal:?}");
+    for one in [&deployment, &foreign] {
+        journal.save_deployment(&lease, one).await.expect("a deployment");
+    }
+    for one in [&ours, &theirs, &theirs, &samples::call(&foreign, 3, None)] {
+        journal.save_call(&lease, one).await.expect("a call");
+    }
+    let unreturned = async || journal.unreturned_calls(&subject).await.expect("a list");
+    assert_eq!(unreturned().await, [theirs.clone(), ours.clone()], "one of each run, oldest first");
+    let back = ChangeCall { returned_at: Some(samples::day_one()), ..ours.clone() };
+    journal.save_call(&lease, &back).await.expect("it returned");
+    assert_eq!(unreturned().await, [theirs], "a call that returned is waited for no more");
+    journal.save_call(&lease, &ours).await.expect("made again");
+    assert_eq!(unreturned().await.len(), 2, "a call that is made again is waited for again");
+}
+
 async fn profiles_have_revisions(profiles: &dyn ProfileStore) {
     let (subject, schema) = (samples::subject("profiles"), samples::schema());
     let few = samples::profile(&subject, samples::hour(0), 10);
@@ -275,7 +328,8 @@ async fn a_message_is_settled_once(outbox: &dyn Outbox) {
     outbox.enqueue(&changed, &[mail.clone(), chat.clone()]).await.expect("a repeat");
     let subject = one.subject.clone();
     let pending = async |receiver: &str, limit| {
-        outbox.pending(&subject, receiver, limit).await.expect("a list")
+        let found = outbox.pending(&subject, receiver, limit).await.expect("a list");
+        found.into_iter().map(|message| message.notification).collect::<Vec<_>>()
     };
     let both = [one.clone(), two.clone()];
     assert_eq!(pending(&mail, 10).await, both, "each once, as first written, in order");
@@ -292,6 +346,47 @@ async fn a_message_is_settled_once(outbox: &dyn Outbox) {
     let other = samples::subject("staging");
     let foreign = outbox.pending(&other, &chat, 10).await.expect("a list");
     assert_eq!(foreign, [], "a loop sends no other loop's messages");
+}
+
+async fn what_cannot_be_delivered_delays_no_other(outbox: &dyn Outbox) {
+    let receivers = ["slow".to_owned()];
+    for id in ["q1", "q2", "q3"] {
+        outbox.enqueue(&samples::notification(id), &receivers).await.expect("queued");
+    }
+    let subject = samples::notification("any").subject;
+    let pending = async || {
+        let found = outbox.pending(&subject, "slow", 10).await.expect("a list");
+        let each = found.into_iter().map(|one| (one.notification.id, one.refusals));
+        each.collect::<Vec<_>>()
+    };
+    let is = |expected: &[(&str, u32)]| -> Vec<(String, u32)> {
+        expected.iter().map(|(id, refusals)| ((*id).to_owned(), *refusals)).collect()
+    };
+    let failed = async |id: &str, again| {
+        outbox.not_delivered("slow", id, again).await.expect("written down");
+    };
+    failed("q1", Again::Soon).await;
+    let rule = "what was tried comes after what was not";
+    assert_eq!(pending().await, is(&[("q2", 0), ("q3", 0), ("q1", 0)]), "{rule}");
+    failed("q2", Again::After(Duration::ZERO)).await;
+    failed("q3", Again::After(LONG)).await;
+    let rule = "a refused message is not tried before its time";
+    assert_eq!(pending().await, is(&[("q1", 0), ("q2", 1)]), "{rule}");
+    failed("q1", Again::Soon).await;
+    let rule = "what waits longest comes first";
+    assert_eq!(pending().await, is(&[("q2", 1), ("q1", 0)]), "{rule}");
+    outbox.enqueue(&samples::notification("q4"), &receivers).await.expect("queued");
+    let rule = "a new message waits for none that failed";
+    assert_eq!(pending().await, is(&[("q4", 0), ("q2", 1), ("q1", 0)]), "{rule}");
+
+    failed("q2", Again::Never).await;
+    outbox.enqueue(&samples::notification("q2"), &receivers).await.expect("a repeat");
+    assert_eq!(pending().await, is(&[("q4", 0), ("q1", 0)]), "what is given up is tried no more");
+    let given_up = async |subject, receiver| outbox.given_up(subject, receiver).await;
+    assert_eq!(given_up(&subject, "slow").await.expect("a count"), 1, "and counted");
+    assert_eq!(given_up(&subject, "nobody").await.expect("a count"), 0, "for its receiver");
+    let other = samples::subject("another-loop");
+    assert_eq!(given_up(&other, "slow").await.expect("a count"), 0, "for its loop");
 }
 
 #[cfg(test)]
@@ -353,6 +448,12 @@ mod tests {
     }
 
     #[tokio::test]
+    #[should_panic(expected = "is waited for no more")]
+    async fn a_call_that_never_returns_is_caught() {
+        with_fault(LedgerFault::ForgetsReturns).await;
+    }
+
+    #[tokio::test]
     #[should_panic(expected = "a new revision")]
     async fn an_overwritten_profile_is_caught() {
         with_fault(LedgerFault::OverwritesProfiles).await;
@@ -362,5 +463,29 @@ mod tests {
     #[should_panic(expected = "a settled message never comes back")]
     async fn a_message_that_comes_back_is_caught() {
         with_fault(LedgerFault::Redelivers).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a record's messages are queued with it")]
+    async fn a_record_that_nobody_hears_of_is_caught() {
+        with_fault(LedgerFault::ForgetsMessages).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "nobody is told of what was refused")]
+    async fn a_message_about_nothing_is_caught() {
+        with_fault(LedgerFault::TellsTooEarly).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "what was tried comes after what was not")]
+    async fn a_message_in_the_way_is_caught() {
+        with_fault(LedgerFault::BlocksQueue).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "what is given up is tried no more")]
+    async fn a_message_that_is_never_given_up_is_caught() {
+        with_fault(LedgerFault::NeverGivesUp).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use mloop_core::deployment::{Deployment, JournalEntry, Phase, Step};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry, Phase, Step};
 use mloop_core::episode::{Episode, JobRecord, JobState};
 use mloop_core::job::{Cause, JOB_FORMAT, JobSpec};
 use mloop_core::notification::{Notification, Severity, Topic};
@@ -193,5 +193,18 @@ pub fn job(name: &str) -> JobSpec {
         traffic: None,
         evidence_from: None,
         as_of: day_one(),
+    }
+}
+
+/// A call that asks production to serve the version of a deployment.
+#[must_use]
+pub fn call(deployment: &Deployment, fence: u64, returned_at: Option<DateTime<Utc>>) -> ChangeCall {
+    ChangeCall {
+        deployment: deployment.id.clone(),
+        step: Step::ProductionSubmitted,
+        fence,
+        asks: deployment.version.digest,
+        announced_at: day_one() - TimeDelta::minutes(i64::try_from(fence).unwrap_or(0)),
+        returned_at,
     }
 }

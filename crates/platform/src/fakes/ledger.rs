@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mloop_core::deployment::{Deployment, JournalEntry, Phase, Step};
+use chrono::{DateTime, Utc};
+use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry, Phase, Step};
 use mloop_core::episode::Episode;
 use mloop_core::notification::Notification;
 use mloop_core::profile::{ProfileKey, StoredProfile};
@@ -18,7 +19,8 @@ use mloop_core::{
 use super::leases::LeaseTable;
 use super::lock;
 use crate::{
-    Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+    Waiting,
 };
 
 /// A rule of the ledger's contract to be broken.
@@ -36,10 +38,20 @@ pub enum LedgerFault {
     ForgetsRuns,
     /// A repeated journal entry replaces the first.
     OverwritesEntries,
+    /// A call that returned is taken for one that did not.
+    ForgetsReturns,
     /// A window counted again replaces the revision before.
     OverwritesProfiles,
     /// A message that was delivered and is queued again comes back.
     Redelivers,
+    /// A message that could not be delivered stays the first.
+    BlocksQueue,
+    /// A message that was given up is tried again.
+    NeverGivesUp,
+    /// The messages of a record are not queued with it.
+    ForgetsMessages,
+    /// The messages of a record are queued although it is refused.
+    TellsTooEarly,
 }
 
 /// Everything in memory; leases expire by the clock that it is given.
@@ -57,11 +69,35 @@ struct State {
     versions: BTreeMap<(ModelName, u64), (ModelVersion, Option<EpisodeId>)>,
     deployments: BTreeMap<DeploymentId, Deployment>,
     entries: BTreeMap<(DeploymentId, Step, bool), JournalEntry>,
+    calls: BTreeMap<(DeploymentId, Step, u64), ChangeCall>,
     schemas: BTreeMap<Sha256Digest, ProfileSchema>,
     profiles: BTreeMap<(ProfileKey, Window), Vec<StoredProfile>>,
     messages: Vec<Notification>,
-    /// By receiver and index of the message; whether it was delivered.
-    deliveries: BTreeMap<(String, usize), bool>,
+    /// By receiver and index of the message.
+    deliveries: BTreeMap<(String, usize), Delivery>,
+}
+
+/// How a message stands with a receiver.
+#[derive(Default)]
+struct Delivery {
+    done: bool,
+    /// None: it was never tried.
+    due: Option<DateTime<Utc>>,
+    refusals: u32,
+    given_up: bool,
+}
+
+impl Delivery {
+    fn waits(&self, now: DateTime<Utc>) -> bool {
+        !self.done && !self.given_up && self.due.is_none_or(|due| due <= now)
+    }
+}
+
+impl State {
+    fn delivery(&mut self, receiver: &str, id: &str) -> Option<&mut Delivery> {
+        let index = self.messages.iter().position(|known| known.id == id)?;
+        self.deliveries.get_mut(&(receiver.to_owned(), index))
+    }
 }
 
 impl InMemoryLedger {
@@ -96,6 +132,35 @@ impl InMemoryLedger {
 
     fn has(&self, fault: LedgerFault) -> bool {
         self.fault == Some(fault)
+    }
+
+    /// Queues messages with what was just written, unless that is at fault.
+    fn queue(&self, state: &mut State, messages: &[Message]) {
+        if self.has(LedgerFault::ForgetsMessages) {
+            return;
+        }
+        for Message { notification, receivers } in messages {
+            self.put_up(state, notification, receivers);
+        }
+    }
+
+    /// Queues messages before it is known whether the rest can be written: a fault.
+    fn queue_before(&self, state: &mut State, messages: &[Message]) {
+        if self.has(LedgerFault::TellsTooEarly) {
+            self.queue(state, messages);
+        }
+    }
+
+    fn put_up(&self, state: &mut State, notification: &Notification, receivers: &[String]) {
+        let known = state.messages.iter().position(|known| known.id == notification.id);
+        let index = known.unwrap_or(state.messages.len());
+        if known.is_none() {
+            state.messages.push(notification.clone());
+        }
+        for receiver in receivers {
+            let delivery = state.deliveries.entry((receiver.clone(), index)).or_default();
+            delivery.done &= !self.has(LedgerFault::Redelivers);
+        }
     }
 
     fn check_fence(&self, state: &mut State, lease: &Lease) -> Result<(), PlatformError> {
@@ -133,25 +198,18 @@ impl Journal for InMemoryLedger {
         Ok(())
     }
 
-    async fn record_run(&self, run: &RunRecord) -> Result<(), PlatformError> {
+    async fn record_run_with(
+        &self,
+        run: &RunRecord,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let mut state = lock(&self.state);
         let known = state.runs.get(&run.run_id);
         let overwrites = self.has(LedgerFault::OverwritesRuns);
         if overwrites || known.is_none_or(|known| run.replaces(known)) {
             state.runs.insert(run.run_id.clone(), run.clone());
         }
-        Ok(())
-    }
-
-    async fn record_run_with(
-        &self,
-        run: &RunRecord,
-        messages: &[Message],
-    ) -> Result<(), PlatformError> {
-        self.record_run(run).await?;
-        for Message { notification, receivers } in messages {
-            self.enqueue(notification, receivers).await?;
-        }
+        self.queue(&mut state, messages);
         Ok(())
     }
 
@@ -183,10 +241,17 @@ impl Journal for InMemoryLedger {
         Ok(state.runs.values().any(tells))
     }
 
-    async fn save_episode(&self, lease: &Lease, episode: &Episode) -> Result<(), PlatformError> {
+    async fn save_episode_with(
+        &self,
+        lease: &Lease,
+        episode: &Episode,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let mut state = lock(&self.state);
+        self.queue_before(&mut state, messages);
         self.check_fence(&mut state, lease)?;
         state.episodes.insert(episode.id.clone(), episode.clone());
+        self.queue(&mut state, messages);
         Ok(())
     }
 
@@ -234,8 +299,14 @@ impl Journal for InMemoryLedger {
         Ok(found)
     }
 
-    async fn append(&self, lease: &Lease, entry: &JournalEntry) -> Result<(), PlatformError> {
+    async fn append_with(
+        &self,
+        lease: &Lease,
+        entry: &JournalEntry,
+        messages: &[Message],
+    ) -> Result<(), PlatformError> {
         let mut state = lock(&self.state);
+        self.queue_before(&mut state, messages);
         self.check_fence(&mut state, lease)?;
         if !state.deployments.contains_key(&entry.deployment) {
             let doing = format!("writing the journal of {}", entry.deployment);
@@ -245,12 +316,35 @@ impl Journal for InMemoryLedger {
         if self.has(LedgerFault::OverwritesEntries) || !state.entries.contains_key(&key) {
             state.entries.insert(key, entry.clone());
         }
+        self.queue(&mut state, messages);
         Ok(())
     }
 
     async fn entries(&self, id: &DeploymentId) -> Result<Vec<JournalEntry>, PlatformError> {
         let state = lock(&self.state);
         Ok(state.entries.values().filter(|entry| entry.deployment == *id).cloned().collect())
+    }
+
+    async fn save_call(&self, lease: &Lease, call: &ChangeCall) -> Result<(), PlatformError> {
+        let mut state = lock(&self.state);
+        self.check_fence(&mut state, lease)?;
+        if !state.deployments.contains_key(&call.deployment) {
+            let doing = format!("writing down a call for {}", call.deployment);
+            return Err(PlatformError::invalid(doing, "the deployment was never saved"));
+        }
+        state.calls.insert((call.deployment.clone(), call.step, call.fence), call.clone());
+        Ok(())
+    }
+
+    async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError> {
+        let state = lock(&self.state);
+        let is_asked = |call: &&ChangeCall| {
+            state.deployments.get(&call.deployment).is_some_and(|one| one.subject == *subject)
+                && (call.returned_at.is_none() || self.has(LedgerFault::ForgetsReturns))
+        };
+        let mut found: Vec<ChangeCall> = state.calls.values().filter(is_asked).cloned().collect();
+        found.sort_by_key(|call| call.announced_at);
+        Ok(found)
     }
 }
 
@@ -297,16 +391,7 @@ impl Outbox for InMemoryLedger {
         notification: &Notification,
         receivers: &[String],
     ) -> Result<(), PlatformError> {
-        let mut state = lock(&self.state);
-        let known = state.messages.iter().position(|known| known.id == notification.id);
-        let index = known.unwrap_or(state.messages.len());
-        if known.is_none() {
-            state.messages.push(notification.clone());
-        }
-        for receiver in receivers {
-            let delivered = state.deliveries.entry((receiver.clone(), index)).or_insert(false);
-            *delivered &= !self.has(LedgerFault::Redelivers);
-        }
+        self.put_up(&mut lock(&self.state), notification, receivers);
         Ok(())
     }
 
@@ -315,21 +400,54 @@ impl Outbox for InMemoryLedger {
         subject: &Subject,
         receiver: &str,
         limit: u32,
-    ) -> Result<Vec<Notification>, PlatformError> {
+    ) -> Result<Vec<Waiting>, PlatformError> {
+        let (state, now) = (lock(&self.state), self.clock.now());
+        let mut found: Vec<_> = state
+            .deliveries
+            .iter()
+            .filter(|((to, index), one)| {
+                to == receiver && state.messages[*index].subject == *subject && one.waits(now)
+            })
+            .collect();
+        found.sort_by_key(|((_, index), one)| (one.due, *index));
+        let waiting = found.into_iter().map(|((_, index), one)| Waiting {
+            notification: state.messages[*index].clone(),
+            refusals: one.refusals,
+        });
+        Ok(waiting.take(limit as usize).collect())
+    }
+
+    async fn not_delivered(
+        &self,
+        receiver: &str,
+        id: &str,
+        again: Again,
+    ) -> Result<(), PlatformError> {
+        let (mut state, now) = (lock(&self.state), self.clock.now());
+        let Some(delivery) = state.delivery(receiver, id) else { return Ok(()) };
+        if self.has(LedgerFault::BlocksQueue) {
+            return Ok(());
+        }
+        delivery.refusals += u32::from(again != Again::Soon);
+        match again {
+            Again::Soon => delivery.due = Some(now),
+            Again::After(pause) => delivery.due = Some(now + pause),
+            Again::Never => delivery.given_up = !self.has(LedgerFault::NeverGivesUp),
+        }
+        Ok(())
+    }
+
+    async fn given_up(&self, subject: &Subject, receiver: &str) -> Result<u64, PlatformError> {
         let state = lock(&self.state);
-        let waiting = state.deliveries.iter().filter(|((to, _), done)| to == receiver && !**done);
-        let messages = waiting.filter_map(|((_, index), _)| state.messages.get(*index));
-        let messages = messages.filter(|message| message.subject == *subject);
-        Ok(messages.take(limit as usize).cloned().collect())
+        let given_up = state.deliveries.iter().filter(|((to, index), one)| {
+            to == receiver && state.messages[*index].subject == *subject && one.given_up
+        });
+        Ok(given_up.count() as u64)
     }
 
     async fn delivered(&self, receiver: &str, id: &str) -> Result<(), PlatformError> {
-        let mut state = lock(&self.state);
-        let index = state.messages.iter().position(|known| known.id == id);
-        if let Some(index) = index
-            && let Some(done) = state.deliveries.get_mut(&(receiver.to_owned(), index))
-        {
-            *done = true;
+        if let Some(delivery) = lock(&self.state).delivery(receiver, id) {
+            delivery.done = true;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use mloop_core::deployment::{EndpointDescription, EndpointState};
 use mloop_core::{EndpointName, Sha256Digest, SystemClock};
 use mloop_deployer::conformance::{Candidate, sample_version};
-use mloop_deployer::{DeployRequest, Endpoints, Invocation, SwitchRequest};
+use mloop_deployer::{Always, DeployRequest, Endpoints, Invocation, SwitchRequest};
 use mloop_sagemaker_simulator::{Delays, Fault, Settings, Simulator, Storage};
 use mloop_services::Services;
 use mloop_serving::testing::{tiny_image, write_tiny_version};
@@ -140,13 +140,15 @@ pub(crate) fn sound() -> Invocation {
 
 pub(crate) fn deploy(candidate: &Candidate) -> DeployRequest {
     let Candidate { version, folder } = candidate.clone();
-    DeployRequest { endpoint: name("staging"), version, folder }
+    let permission = Arc::new(Always);
+    DeployRequest { endpoint: name("staging"), version, folder, permission }
 }
 
 pub(crate) fn switch(candidate: &Candidate, current: Option<&Candidate>) -> SwitchRequest {
     let current = current.map(digest);
     let Candidate { version, folder } = candidate.clone();
-    SwitchRequest { endpoint: name("production"), version, folder, current }
+    let permission = Arc::new(Always);
+    SwitchRequest { endpoint: name("production"), version, folder, current, permission }
 }
 
 pub(crate) fn digest(candidate: &Candidate) -> Sha256Digest {

@@ -49,7 +49,7 @@ fn folder() -> PathBuf {
             }
             std::fs::write(copy.join(path.file_name().expect("a name")), text).expect("written");
         }
-        for below in ["capture", "labels"] {
+        for below in ["capture", "labels", "tables"] {
             std::fs::create_dir_all(copy.join("state").join(below)).expect("a folder");
         }
         copy

@@ -17,7 +17,7 @@ const CHAT: &str = "POST /services/*";
 
 /// All acting calls of a run that submits, in their order; the submission over and over, before its effect
 /// and between its effect and the ledger's knowing of it.
-fn places(submit: Call) -> [Place; 24] {
+fn places(submit: Call) -> [Place; 22] {
     [
         Point("ledger.acquire.after_commit"),
         Point("ledger.save_episode.before_commit"),
@@ -37,10 +37,8 @@ fn places(submit: Call) -> [Place; 24] {
         Point("ledger.save_episode.after_commit@2"),
         Before(CHAT),
         After(CHAT),
-        Point("ledger.delivered.before_commit"),
-        Point("ledger.delivered.before_commit"),
-        Point("ledger.delivered.before_commit"),
-        Point("ledger.delivered.after_commit"),
+        Point("ledger.record_run.before_commit"),
+        Point("ledger.record_run.before_commit"),
         Point("ledger.record_run.before_commit"),
         Point("retraining.recorded"),
     ]

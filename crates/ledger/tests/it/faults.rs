@@ -29,6 +29,9 @@ fn refused(place: &Place, class: ExitClass, expected: &str) {
     assert!(!told.contains(&place.password), "{told}");
 }
 
+/// Commits of a walk: two of opening the ledger, and one of each call.
+const COMMITS: u32 = 17;
+
 /// Cut before or after the commit of any call, the walk ends as transient; a repeat leaves what an
 /// undisturbed walk leaves.
 #[test]
@@ -36,8 +39,7 @@ fn a_connection_that_is_cut_around_a_commit_doubles_nothing() {
     let (_database, place) = fresh();
     block_on(walk(&place.ledger())).expect("a walk");
     let expected = place.rows();
-    // Two of opening the ledger, and one of each call.
-    for commit in 1..=13 {
+    for commit in 1..=COMMITS {
         for fault in [Fault::BeforeCommit(commit), Fault::AfterCommit(commit)] {
             let database = Database::new();
             let relay = Relay::to(server().port);
@@ -49,7 +51,7 @@ fn a_connection_that_is_cut_around_a_commit_doubles_nothing() {
             assert_eq!(database.place().rows(), expected, "{fault:?}");
             let lease = database.place().count("SELECT fence FROM leases WHERE name = 'loop'");
             // After a release whose answer was lost, the repeat takes the lease anew.
-            let again = matches!(fault, Fault::AfterCommit(13));
+            let again = matches!(fault, Fault::AfterCommit(COMMITS));
             assert_eq!(lease, if again { 2 } else { 1 }, "{fault:?}");
         }
     }

@@ -19,7 +19,7 @@ use crate::check::check;
 use crate::dry_run::ReadOnly;
 use crate::kinds::Kinds;
 use crate::late::Late;
-use crate::{reference, wait};
+use crate::{reference, replay, wait};
 
 /// Judges the window of the arguments.
 pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome, Failure> {
@@ -32,6 +32,10 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
     }
     if let Some(Command::Reference(ReferenceCommand::Build(build))) = &args.command {
         return reference::build(parts, &build.request(common.as_of)?, common.dry_run).await;
+    }
+    if let Some(Command::Replay(replay)) = &args.command {
+        parts.make_read_only();
+        return replay::replay(parts, replay.span()?).await;
     }
     if common.dry_run {
         parts.make_read_only();
@@ -47,6 +51,9 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
     // The reporters of an alert have just delivered what waits.
     if !common.dry_run && !result.as_ref().is_ok_and(|result| result.alerting) {
         parts.late.deliver().await;
+    }
+    if result.is_ok() {
+        flow.merge_old_days().await;
     }
     Outcome::of(Exit::Done, &result.map_err(Failure::of)?)
 }

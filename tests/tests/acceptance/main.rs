@@ -9,6 +9,7 @@ mod late_labels;
 mod loop_turns;
 mod notifiers;
 mod postgres;
+mod replay;
 mod tables;
 mod terminal;
 mod tour;

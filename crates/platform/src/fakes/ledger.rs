@@ -12,15 +12,15 @@ use mloop_core::notification::Notification;
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::run::RunRecord;
 use mloop_core::{
-    Clock, DeploymentId, EpisodeId, ModelName, ModelVersion, ProfileSchema, RunId, Sha256Digest,
-    Subject, Window,
+    Clock, DeploymentId, EpisodeId, ModelName, ModelVersion, Profile, ProfileSchema, RunId,
+    Sha256Digest, Subject, Window,
 };
 
 use super::leases::LeaseTable;
 use super::lock;
 use crate::{
-    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
-    Waiting,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfilePlace,
+    ProfileQuery, ProfileStore, RunQuery, Waiting, mergeable,
 };
 
 /// A rule of the ledger's contract to be broken.
@@ -42,6 +42,12 @@ pub enum LedgerFault {
     ForgetsReturns,
     /// A window counted again replaces the revision before.
     OverwritesProfiles,
+    /// A window that was merged is stored again.
+    ReopensWindows,
+    /// Windows that overlap are merged all the same.
+    MergesOverlaps,
+    /// A page leaves out other versions' profiles of the window that the one before ended with.
+    SkipsProfiles,
     /// A message that was delivered and is queued again comes back.
     Redelivers,
     /// A message that could not be delivered stays the first.
@@ -72,6 +78,8 @@ struct State {
     calls: BTreeMap<(DeploymentId, Step, u64), ChangeCall>,
     schemas: BTreeMap<Sha256Digest, ProfileSchema>,
     profiles: BTreeMap<(ProfileKey, Window), Vec<StoredProfile>>,
+    /// Windows that were merged into longer ones, with the revisions that were.
+    merged: BTreeMap<(ProfileKey, Window), (u32, Window)>,
     messages: Vec<Notification>,
     /// By receiver and index of the message.
     deliveries: BTreeMap<(String, usize), Delivery>,
@@ -97,6 +105,32 @@ impl State {
     fn delivery(&mut self, receiver: &str, id: &str) -> Option<&mut Delivery> {
         let index = self.messages.iter().position(|known| known.id == id)?;
         self.deliveries.get_mut(&(receiver.to_owned(), index))
+    }
+}
+
+impl State {
+    /// Puts one profile in the place of several.
+    fn merge(&mut self, key: &ProfileKey, parts: &[Window]) -> Result<(), PlatformError> {
+        let mut sum: Option<StoredProfile> = None;
+        for window in parts {
+            let of = (key.clone(), *window);
+            let Some(newest) = self.profiles.get(&of).and_then(|all| all.last()) else { continue };
+            match &mut sum {
+                None => sum = Some(newest.clone()),
+                Some(sum) => sum.merge(newest).map_err(|error| {
+                    PlatformError::conflict("merging profiles", error.to_string())
+                })?,
+            }
+        }
+        let Some(sum) = sum else { return Ok(()) };
+        let into = sum.profile.window;
+        for window in parts.iter().filter(|window| **window != into) {
+            let of = (key.clone(), *window);
+            let revisions = self.profiles.remove(&of).map_or(0, |all| all.len());
+            self.merged.insert(of, (revisions as u32, into));
+        }
+        self.profiles.entry((key.clone(), into)).or_default().push(sum);
+        Ok(())
     }
 }
 
@@ -161,6 +195,13 @@ impl InMemoryLedger {
             let delivery = state.deliveries.entry((receiver.clone(), index)).or_default();
             delivery.done &= !self.has(LedgerFault::Redelivers);
         }
+    }
+
+    fn is_after(&self, profile: &Profile, after: ProfilePlace) -> bool {
+        if self.has(LedgerFault::SkipsProfiles) {
+            return profile.window.end() > after.parts().1;
+        }
+        ProfilePlace::of(profile) > after
     }
 
     fn check_fence(&self, state: &mut State, lease: &Lease) -> Result<(), PlatformError> {
@@ -363,6 +404,11 @@ impl ProfileStore for InMemoryLedger {
         let mut state = lock(&self.state);
         state.schemas.insert(counts.schema, schema.clone());
         let key = (counts.key.clone(), counts.window);
+        if let Some((revision, _)) = state.merged.get(&key)
+            && !self.has(LedgerFault::ReopensWindows)
+        {
+            return Ok(*revision);
+        }
         let revisions = state.profiles.entry(key).or_default();
         if self.has(LedgerFault::OverwritesProfiles) {
             revisions.clear();
@@ -381,6 +427,62 @@ impl ProfileStore for InMemoryLedger {
         let state = lock(&self.state);
         let revisions = state.profiles.get(&(key.clone(), *window));
         Ok(revisions.and_then(|all| Some((all.len() as u32, all.last()?.clone()))))
+    }
+
+    async fn within(&self, query: &ProfileQuery) -> Result<Vec<StoredProfile>, PlatformError> {
+        let state = lock(&self.state);
+        let asked = |profile: &&StoredProfile| {
+            let Profile { key, window, .. } = &profile.profile;
+            key.subject == query.subject
+                && query.version.is_none_or(|version| version == key.version)
+                && query.span.covers(window)
+                && query.after.is_none_or(|after| self.is_after(&profile.profile, after))
+        };
+        let newest = state.profiles.values().filter_map(|revisions| revisions.last());
+        let mut found: Vec<StoredProfile> = newest.filter(asked).cloned().collect();
+        found.sort_by_key(|stored| ProfilePlace::of(&stored.profile));
+        found.truncate(query.limit as usize);
+        Ok(found)
+    }
+
+    async fn schema(&self, digest: &Sha256Digest) -> Result<Option<ProfileSchema>, PlatformError> {
+        Ok(lock(&self.state).schemas.get(digest).cloned())
+    }
+
+    async fn merge_days(
+        &self,
+        subject: &Subject,
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u32, PlatformError> {
+        let mut state = lock(&self.state);
+        let mut days: BTreeMap<(Window, ProfileKey, Sha256Digest), Vec<_>> = BTreeMap::new();
+        for ((key, window), revisions) in &state.profiles {
+            let (Some(day), Some(newest)) = (Window::day_of(window.start()), revisions.last())
+            else {
+                continue;
+            };
+            if key.subject == *subject && day.covers(window) && day.end() <= until {
+                let group = (day, key.clone(), newest.profile.schema);
+                let into = |(of, (_, into)): (&(ProfileKey, _), &(u32, Window))| {
+                    of.0 == *key && into == window
+                };
+                let merged = state.merged.iter().any(into);
+                days.entry(group).or_default().push((*window, merged));
+            }
+        }
+        let mut made = 0;
+        for ((_, key, _), windows) in days {
+            let parts = match self.has(LedgerFault::MergesOverlaps) {
+                true => windows.iter().map(|(window, _)| *window).collect(),
+                false => mergeable(&windows),
+            };
+            if parts.len() >= 2 && made < limit {
+                state.merge(&key, &parts)?;
+                made += 1;
+            }
+        }
+        Ok(made)
     }
 }
 

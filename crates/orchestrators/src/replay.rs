@@ -207,11 +207,13 @@ impl MonitoringOrchestrator {
         let (subject, work) = (&self.config.subject, &self.config.work);
         match reference::load(self.deps.registry.as_ref(), version, subject, work).await {
             Ok(reference) => Ok(Some(reference)),
-            Err(error) if error.exit_class() == ExitClass::Transient => Err(error),
-            Err(error) => {
-                tracing::warn!("{} has no reference: {}", version.version, error_chain(&error));
-                Ok(None)
-            }
+            Err(error) => match error.exit_class() {
+                ExitClass::Configuration | ExitClass::NeedsPerson => {
+                    tracing::warn!("{} has no reference: {}", version.version, error_chain(&error));
+                    Ok(None)
+                }
+                _ => Err(error),
+            },
         }
     }
 

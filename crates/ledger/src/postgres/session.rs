@@ -30,7 +30,7 @@ impl ToSql for Value {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Cause> {
         match self {
             Self::Text(text) | Self::Json(text) => text.as_str().to_sql(&Type::TEXT, out),
-            Self::Bytes(bytes) => bytes.as_slice().to_sql(&Type::BYTEA, out),
+            Self::Bytes(bytes) => bytes.to_sql(&Type::BYTEA, out),
             Self::Integer(number) => number.to_sql(&Type::INT8, out),
             Self::Real(number) => number.to_sql(&Type::FLOAT8, out),
             Self::Null(_) => Ok(IsNull::Yes),

@@ -380,7 +380,7 @@ async fn profiles_are_read_in_pages(profiles: &dyn ProfileStore) {
 
 async fn hours_merge_into_days(profiles: &dyn ProfileStore) {
     let (subject, schema) = (samples::subject("days"), samples::schema());
-    let mut hours: Vec<StoredProfile> = (0..30)
+    let mut hours: Vec<StoredProfile> = (0..30i64)
         .map(|hour| samples::profile(&subject, samples::hour(hour), 10 + hour.unsigned_abs()))
         .collect();
     // In an order of their own, and the first in two revisions.

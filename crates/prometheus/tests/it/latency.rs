@@ -160,7 +160,7 @@ async fn a_query_that_is_cut_or_refused_for_a_while_is_asked_again() {
     let faults = [Fault::CutBefore, Fault::None, Fault::CutAfter, Fault::None, Fault::Status(503)];
     let relay = Relay::scripted(&servers.bench.prometheus, &faults);
     let found = source(&relay.url(), &servers.job).latency(&request(window)).await;
-    assert_eq!(found.expect("latencies").count(), 3);
+    assert_eq!(found.expect("latencies").latency.count(), 3);
     for fault in [Fault::CutBefore, Fault::Status(503), Fault::Silent] {
         let relay = Relay::new(&servers.bench.prometheus, move |_| fault);
         let error = source(&relay.url(), &servers.job).latency(&request(window)).await;

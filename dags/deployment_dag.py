@@ -5,6 +5,8 @@ Set MLOOP_DEPLOYMENT_CONFIG in the workers' environment.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pendulum
 from airflow.sdk import DAG, CronTriggerTimetable
 from airflow.sdk.definitions.timetables.assets import AssetOrTimeSchedule
@@ -30,6 +32,7 @@ with DAG(
         "deploy",
         'deployment_main deploy --config "$MLOOP_DEPLOYMENT_CONFIG" --as-of "$MLOOP_AS_OF"',
         env={"MLOOP_AS_OF": "{{ dag_run.run_after | ts }}"},
+        timeout=timedelta(hours=3),
     )
     smoke_test = binary(
         "smoke_test",
@@ -41,5 +44,6 @@ with DAG(
         'deployment_main switch-to-production --config "$MLOOP_DEPLOYMENT_CONFIG"'
         ' --as-of "$MLOOP_AS_OF"',
         env={"MLOOP_AS_OF": "{{ dag_run.run_after | ts }}"},
+        timeout=timedelta(hours=3),
     )
     deploy >> smoke_test >> switch

@@ -26,6 +26,8 @@ STAGING_READY = Asset(name="mloop_staging_ready", uri="mloop://staging-ready")
 
 # Unreachable, lease held by another run, stopped after saving: these may succeed later.
 _RETRIED = {30, 31, 143}
+# Airflow ended the task, and not the binary itself.
+_PASSES = {"AirflowTaskTimeout", "AirflowTaskTerminated"}
 _EXIT_CODE = re.compile(r"non-zero exit code (-?\d+)")
 
 
@@ -34,8 +36,10 @@ class ExitCodeRetryPolicy(RetryPolicy):
 
     def evaluate(self, exception, try_number, max_tries, context=None) -> RetryDecision:
         found = _EXIT_CODE.search(str(exception))
-        if found is None:
+        if found is None and type(exception).__name__ in _PASSES:
             return RetryDecision.default()
+        if found is None:
+            return RetryDecision.fail(reason="nothing that another try would mend")
         code = int(found.group(1))
         if code in _RETRIED or code < 0 or code > 128:
             return RetryDecision.default()
@@ -97,11 +101,13 @@ def binary(
 
     `bash_command` must be a constant: values that come from Airflow (intervals, conf, XComs, asset
     extras) go through `env` and are quoted in the command, so that none of them is ever read as
-    shell. `tells` is the asset that the task announces, with its result as the event's extra.
+    shell. `tells` is the asset that the task announces: a wake-up, which names the run and its outcome.
+    `timeout` is longer than the binary's own patience, so that it can say how far it came.
     """
 
     def announce(context, result=None):
-        context["outlet_events"][tells].extra = result or {}
+        told = {key: (result or {}).get(key) for key in ("run_id", "outcome")}
+        context["outlet_events"][tells].extra = told
 
     return BinaryOperator(
         task_id=task_id,

@@ -26,6 +26,9 @@ def task(call: ast.Call, where: str) -> dict:
     given |= {keyword.arg: keyword.value for keyword in call.keywords}
     command = constant(given["bash_command"], where)
     env = constant(given["env"], where) if "env" in given else {}
+    hours = re.fullmatch(r"timedelta\(hours=(\d+)\)", ast.unparse(given["timeout"])) if "timeout" in given else None
+    if "timeout" in given and hours is None:
+        sys.exit(f"{where}: a timeout is timedelta(hours=…)")
     words = command.split()
     subcommand = words[1] if len(words) > 1 and re.fullmatch(r"[a-z][a-z-]*", words[1]) else None
     return {
@@ -36,6 +39,7 @@ def task(call: ast.Call, where: str) -> dict:
         "flags": re.findall(r"--[a-z][a-z-]*", command),
         "variables": re.findall(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)", command),
         "env": sorted(env),
+        "timeout_hours": int(hours.group(1)) if hours else 1,
     }
 
 

@@ -26,9 +26,8 @@ fn layer(name: &str) -> Option<Layer> {
         "mloop-monitors" | "mloop-reporters" | "mloop-triggers" | "mloop-local" => Layer::Light,
         "mloop-profiler" | "mloop-ledger" | "mloop-prometheus" | "mloop-vision"
         | "mloop-serving" | "mloop-http" | "mloop-mlflow" | "mloop-sagemaker" | "mloop-slack"
-        | "mloop-email" | "mloop-alertmanager" | "mloop-airflow" | "mloop-kubernetes" => {
-            Layer::Adapter
-        }
+        | "mloop-email" | "mloop-alertmanager" | "mloop-airflow" | "mloop-kubernetes"
+        | "mloop-s3" => Layer::Adapter,
         "mloop-orchestrators" => Layer::Orchestrators,
         "mloop-config" | "mloop-cli" => Layer::Edge,
         "monitoring_main"
@@ -56,7 +55,7 @@ fn allowed(from: &str, to: &str) -> bool {
         Layer::Light => matches!(target, Layer::Vocabulary | Layer::Contract) || to == "mloop-http",
         Layer::Adapter => {
             matches!(target, Layer::Vocabulary | Layer::Contract)
-                || to == "mloop-http"
+                || matches!(to, "mloop-http" | "mloop-s3")
                 || (from == "mloop-serving" && to == "mloop-vision")
         }
         Layer::Orchestrators => matches!(target, Layer::Vocabulary | Layer::Contract),
@@ -100,6 +99,7 @@ fn the_table_refuses_what_it_must_refuse() {
         assert!(!allowed(from, to), "{from} → {to}");
     }
     assert!(allowed("mloop-serving", "mloop-vision") && allowed("mloop-local", "mloop-http"));
+    assert!(allowed("mloop-profiler", "mloop-s3") && !allowed("mloop-local", "mloop-s3"));
 }
 
 /// The tests of contracts and orchestrators use mocks and fakes of contracts, not the real things.

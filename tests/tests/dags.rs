@@ -20,6 +20,8 @@ struct Task {
     flags: Vec<String>,
     variables: Vec<String>,
     env: BTreeSet<String>,
+    /// After which Airflow ends the task.
+    timeout_hours: u64,
 }
 
 fn python(arguments: &[&str], cache: &Path) -> Result<String, String> {
@@ -105,6 +107,26 @@ fn every_flag_and_subcommand_is_one_that_the_binary_has() {
             assert!(known.contains(flag.as_str()), "{}: {} has no {flag}", task.file, task.binary);
         }
     }
+}
+
+/// Longest time of an upload, seconds: `upload_timeout_secs` of the deployer.
+const UPLOAD: u64 = 900;
+
+#[test]
+fn airflow_waits_longer_for_a_deployment_than_the_deployment_for_its_platform() {
+    let path = root().join("configs/services/deployment_config.yaml");
+    let document = mloop_config::Document::read(&path).expect("the shipped configuration");
+    let patience = document.value()["bake"]["patience_secs"].as_u64().expect("seconds");
+    let tasks = tasks("dags").expect("the DAGs are read");
+    let waiting = tasks.iter().filter(|task| {
+        task.binary == "deployment_main" && task.subcommand.as_deref() != Some("smoke-test")
+    });
+    let short: Vec<&str> = waiting
+        // There, and back where it does not answer.
+        .filter(|task| task.timeout_hours * 3600 < 2 * patience + UPLOAD)
+        .map(|task| task.task.as_str())
+        .collect();
+    assert_eq!(short, [""; 0], "tasks that Airflow ends before they can say how far they came");
 }
 
 #[test]

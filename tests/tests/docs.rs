@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use mloop_cli::Exit;
 use mloop_core::version::files;
 use mloop_testkit::program::Program;
-use mloop_tests::root;
+use mloop_tests::{root, rules};
 use serde_json::Value;
 
 fn read(path: &str) -> String {
@@ -139,6 +139,26 @@ fn the_architecture_page_names_every_crate() {
     assert!(folders.len() > 15, "{folders:?}");
     for folder in folders {
         assert!(page.contains(&format!("`{folder}`")), "ARCHITECTURE.md lacks {folder}");
+    }
+}
+
+#[test]
+fn the_readme_tells_what_each_dependency_is_for() {
+    let page = read("README.md");
+    let (_, after) = page.split_once("\n## Dependencies").expect("a section");
+    let (section, _) = after.split_once("\n## ").expect("a next one");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    // Remarks in brackets, heading and line below it apart.
+    let names = rows.flat_map(|(crates, _)| crates.split('(').next().into_iter());
+    let names = names.flat_map(|crates| crates.split(", ").map(str::trim));
+    let told: BTreeSet<&str> = names.filter(|name| *name != "crate").collect();
+    let rules = rules();
+    for name in rules.owners.keys() {
+        assert!(told.contains(&**name), "README.md does not tell what {name} is for");
+    }
+    for name in told {
+        let known = rules.owners.contains_key(name) || rules.free.helpers.contains(name);
+        assert!(known, "README.md tells of {name}, which tests/vendors.toml does not know");
     }
 }
 

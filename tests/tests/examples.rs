@@ -62,7 +62,10 @@ fn component(path: &Path) -> Component {
     serde_json::from_value(document.value().clone()).expect("kind, name and settings")
 }
 
-/// Builds the example of every kind of a contract, notes the files, and looks for the kinds in the
+/// Examples beside the first one of a kind, which may be used in more than one way.
+const MORE: [&str; 1] = ["source_capture_files_s3.yaml"];
+
+/// Builds the examples of every kind of a contract, notes the files, and looks for the kinds in the
 /// documentation.
 fn build<P: 'static, D: 'static>(
     contract: &str,
@@ -71,14 +74,17 @@ fn build<P: 'static, D: 'static>(
     files: &mut BTreeSet<String>,
 ) {
     for kind in registry.kinds() {
-        let file = format!("{contract}_{kind}.yaml");
-        let Component { kind: written, name, settings } = component(&folder().join(&file));
-        assert_eq!(written, kind, "{file}");
-        let name = name.unwrap_or_else(|| panic!("{file} has no `name`"));
-        if let Err(error) = registry.build(kind, &name, &settings, deps) {
-            panic!("{file}: {error:?}");
+        let first = format!("{contract}_{kind}");
+        let more = MORE.into_iter().filter(|file| file.starts_with(&format!("{first}_")));
+        for file in more.map(str::to_owned).chain([format!("{first}.yaml")]) {
+            let Component { kind: written, name, settings } = component(&folder().join(&file));
+            assert_eq!(written, kind, "{file}");
+            let name = name.unwrap_or_else(|| panic!("{file} has no `name`"));
+            if let Err(error) = registry.build(kind, &name, &settings, deps) {
+                panic!("{file}: {error:?}");
+            }
+            assert!(files.insert(file));
         }
-        assert!(files.insert(file));
     }
     let kinds: Vec<String> = registry.kinds().map(|kind| format!("`{kind}`")).collect();
     let row = format!("| {contract} | {} |\n", kinds.join(", "));

@@ -47,10 +47,11 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
     let request = MonitoringRequest { window, as_of: common.as_of, version: args.version };
     let flow = MonitoringOrchestrator::new(parts.deps, parts.settings);
     drop(flow.run_id(&request).await.map(this_run_is));
-    let result = flow.run(&request).await;
+    let mut result = flow.run(&request).await;
     // The reporters of an alert have just delivered what waits.
     if !common.dry_run && !result.as_ref().is_ok_and(|result| result.alerting) {
-        parts.late.deliver().await;
+        let undelivered = parts.late.deliver().await;
+        result.iter_mut().for_each(|result| result.reporter_failures.extend(undelivered.clone()));
     }
     if result.is_ok() {
         flow.merge_old_days().await;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mloop_core::Subject;
-use mloop_orchestrators::deliver_waiting;
+use mloop_orchestrators::{ReporterFailure, deliver_waiting};
 use mloop_platform::{Notifier, Outbox};
 
 /// What waits, and who is to get it.
@@ -15,8 +15,11 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    /// Delivers what waits; what cannot be delivered waits on.
-    pub(crate) async fn deliver(&self) {
-        deliver_waiting(self.outbox.as_ref(), &self.subject, &self.notifiers).await;
+    /// Delivers what waits; what cannot be delivered waits on, and is told.
+    pub(crate) async fn deliver(&self) -> Vec<ReporterFailure> {
+        let outbox = self.outbox.as_ref();
+        let undelivered = deliver_waiting(outbox, &self.subject, &self.notifiers).await;
+        let told = |error| ReporterFailure { reporter: "outbox".to_owned(), error };
+        undelivered.into_iter().map(told).collect()
     }
 }

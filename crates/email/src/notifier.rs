@@ -47,20 +47,15 @@ impl Notifier for EmailNotifier {
         let sent = self.server.send(&self.from, recipients, write).await;
         let place = self.server.place();
         let missed = sent.map_err(|failure| failure.into_platform(place.clone(), &doing))?;
-        let (later, never): (Vec<_>, Vec<_>) =
-            missed.into_iter().partition(|one| one.failure.is_transient());
-        for Refusal { recipient, failure } in never {
-            let error = failure.to_string();
-            tracing::error!(recipient, error, "{doing}: {place} does not take this recipient");
-        }
-        if later.is_empty() {
+        if missed.is_empty() {
             return Ok(());
         }
-        let said: Vec<String> = later.iter().map(Refusal::to_string).collect();
+        // Also who was refused for good: a relay may be mended within the time that messages wait.
+        let said: Vec<String> = missed.iter().map(Refusal::to_string).collect();
         Err(PlatformError::Partly {
             system: place,
             doing,
-            missed: later.iter().map(|one| self.name_of(&one.recipient)).collect(),
+            missed: missed.iter().map(|one| self.name_of(&one.recipient)).collect(),
             cause: said.join(", ").into(),
         })
     }

@@ -36,7 +36,7 @@ pub(crate) struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let again = if self.failure.is_transient() { "; tried again later" } else { "" };
+        let again = "; tried again later";
         write!(f, "{}: {}{again}", self.recipient, self.failure)
     }
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::DateTime;
 use mloop_core::digest::PartialDigest;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::address::is_public;
 use crate::error::is_transient;
 use crate::message::{Body, Peer, Received};
+use crate::transfer::{Transfer, Upload};
 use crate::transport::{Transport, is_refusal};
 use crate::{HttpError, Request, Response};
 
@@ -21,8 +22,11 @@ pub struct Policy {
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time of one try, from connecting to the last byte of the answer. For files, which may
-    /// be large: the longest time in which nothing moves.
+    /// be large: the longest time in which nothing moves; a server that has the whole of one may take
+    /// longer to answer, a second for each 8 MiB.
     pub timeout: Duration,
+    /// Lowest rate of a file in bytes per second, on average since `timeout` passed.
+    pub lowest_rate: u64,
     /// Largest answer in bytes.
     pub max_answer_bytes: usize,
     /// Tries of a call that may be repeated, at least 1.
@@ -39,11 +43,22 @@ impl Default for Policy {
         Self {
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(30),
+            lowest_rate: 64 << 10,
             max_answer_bytes: 8 << 20,
             tries: 3,
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(5),
         }
+    }
+}
+
+impl Policy {
+    /// How long to wait after so many tries, from 1, when the server asks for nothing: between half and
+    /// all of the pause, so that callers that failed together do not return together.
+    #[must_use]
+    pub fn pause(&self, tried: u32) -> Duration {
+        let doubled = self.first_pause.saturating_mul(1 << tried.saturating_sub(1).min(16));
+        doubled.min(self.longest_pause).mul_f64(0.5 + jitter() / 2.0)
     }
 }
 
@@ -135,43 +150,72 @@ impl Client {
     fn pause(&self, tried: u32, result: &Result<Response, HttpError>) -> Option<Duration> {
         let told = match result {
             Ok(answer) if !is_transient(answer.status) => return None,
-            Ok(answer) => {
-                answer.header("retry-after").and_then(|told| wait(told, answer.header("date")))
-            }
+            Ok(answer) => answer.retry_after(),
             Err(error) if !error.is_transient() => return None,
             Err(_) => None,
         };
         if let Some(told) = told {
             return (told <= self.policy.longest_pause).then_some(told);
         }
-        let doubled = self.policy.first_pause.saturating_mul(1 << (tried - 1).min(16));
-        // Between half and all of it, so that callers that failed together do not return together.
-        Some(doubled.min(self.policy.longest_pause).mul_f64(0.5 + jitter() / 2.0))
+        Some(self.policy.pause(tried))
     }
 
     async fn send_once(&self, request: &Request, sink: Sink<'_>) -> Result<Response, HttpError> {
+        let began = Instant::now();
         let mut builder =
             self.transport.of(request)?.request(request.method.vendor(), request.url.clone());
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
-        let streams = !matches!(sink, Sink::Memory) || matches!(request.body, Body::File(_));
-        if !streams {
-            builder = builder.timeout(self.policy.timeout);
-        }
-        let sent = with_body(builder, request).await?.send().await;
-        let answer = sent.map_err(|error| self.error(request, error))?;
+        let mut end = began + self.policy.timeout;
+        let answer = match &request.body {
+            Body::Bytes(bytes) => {
+                let sent = builder.body(bytes.clone()).send();
+                let sent = timeout_at(end, sent).await.map_err(|_| self.late(request))?;
+                sent.map_err(|error| self.error(request, error))?
+            }
+            Body::File(path) => {
+                let answer = self.upload(builder, request, path).await?;
+                end = Instant::now() + self.policy.timeout;
+                answer
+            }
+        };
         let reached_public = answer.remote_addr().is_some_and(|peer| is_public(peer.ip()));
         if request.peer == Peer::FromData && !reached_public {
             return Err(refused(request));
         }
-        if !answer.status().is_success() {
-            return self.read(request, answer).await;
-        }
         match sink {
-            Sink::Memory => self.read(request, answer).await,
-            Sink::File { path, limit } => self.receive(request, answer, Some(path), limit).await,
-            Sink::Digest { limit } => self.receive(request, answer, None, limit).await,
+            Sink::File { path, limit } if answer.status().is_success() => {
+                self.receive(request, answer, Some(path), limit).await
+            }
+            Sink::Digest { limit } if answer.status().is_success() => {
+                self.receive(request, answer, None, limit).await
+            }
+            _ => {
+                let read = timeout_at(end, self.read(request, answer)).await;
+                read.map_err(|_| self.late(request))?
+            }
+        }
+    }
+
+    /// Sends a file, for as long as it moves.
+    async fn upload(
+        &self,
+        builder: reqwest::RequestBuilder,
+        request: &Request,
+        path: &Path,
+    ) -> Result<reqwest::Response, HttpError> {
+        let failed =
+            |cause| HttpError::File { call: request.call.clone(), path: path.to_owned(), cause };
+        let file = tokio::fs::File::open(path).await.map_err(failed)?;
+        let size = file.metadata().await.map_err(failed)?.len();
+        let upload = Upload::of(size);
+        let body = reqwest::Body::wrap_stream(upload.parts(file));
+        tokio::select! {
+            sent = builder.header("content-length", size).body(body).send() => {
+                sent.map_err(|error| self.error(request, error))
+            }
+            late = upload.late(&request.call, &self.policy) => Err(late),
         }
     }
 
@@ -210,10 +254,12 @@ impl Client {
             Some(path) => Some(tokio::fs::File::create(path).await.map_err(failed)?),
             None => None,
         };
-        let (mut bytes, mut digest) = (0, PartialDigest::default());
-        while let Some(part) = answer.chunk().await.map_err(|error| self.error(request, error))? {
-            bytes += part.len() as u64;
-            if bytes > limit {
+        let (mut transfer, mut digest) = (Transfer::begin(), PartialDigest::default());
+        loop {
+            let part = transfer.next(&request.call, &self.policy, answer.chunk()).await?;
+            let Some(part) = part.map_err(|error| self.error(request, error))? else { break };
+            transfer.advance(part.len());
+            if transfer.bytes() > limit {
                 return Err(HttpError::TooLarge { call: request.call.clone(), limit });
             }
             digest.add(&part);
@@ -224,7 +270,7 @@ impl Client {
         if let Some(file) = file {
             file.sync_all().await.map_err(failed)?;
         }
-        let received = Some(Received { bytes, sha256: digest.finish() });
+        let received = Some(Received { bytes: transfer.bytes(), sha256: digest.finish() });
         Ok(Response { received, ..whole(request, &mut answer, vec![]) })
     }
 
@@ -236,27 +282,12 @@ impl Client {
         if error.is_builder() {
             return HttpError::Invalid { call, cause: error.without_url().into() };
         }
-        // A connection that is not made in time tells more by its own error.
-        if error.is_timeout() && !error.is_connect() {
-            return HttpError::TimedOut { call, after: self.policy.timeout };
-        }
         HttpError::Unreachable { call, cause: error.without_url().into() }
     }
-}
 
-async fn with_body(
-    builder: reqwest::RequestBuilder,
-    request: &Request,
-) -> Result<reqwest::RequestBuilder, HttpError> {
-    match &request.body {
-        Body::Bytes(bytes) => Ok(builder.body(bytes.clone())),
-        Body::File(path) => {
-            let failed =
-                |cause| HttpError::File { call: request.call.clone(), path: path.clone(), cause };
-            let file = tokio::fs::File::open(path).await.map_err(failed)?;
-            let size = file.metadata().await.map_err(failed)?.len();
-            Ok(builder.header("content-length", size).body(file))
-        }
+    fn late(&self, request: &Request) -> HttpError {
+        let (what, after) = ("no complete answer", self.policy.timeout);
+        HttpError::TimedOut { call: request.call.clone(), what, after }
     }
 }
 
@@ -270,42 +301,7 @@ fn refused(request: &Request) -> HttpError {
     HttpError::Refused { call: request.call.clone() }
 }
 
-/// What `Retry-After` asks for: seconds, or a moment (RFC 9110), which is held against the server's own
-/// clock in `Date`.
-fn wait(told: &str, date: Option<&str>) -> Option<Duration> {
-    if let Ok(seconds) = told.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let moment = |text: &str| DateTime::parse_from_rfc2822(text.trim()).ok();
-    let left = moment(told)?.signed_duration_since(moment(date?)?);
-    // One that has passed asks for nothing.
-    Some(left.to_std().unwrap_or_default())
-}
-
 /// An arbitrary number from 0 to 1.
 fn jitter() -> f64 {
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_asks_for_seconds_or_names_a_moment() {
-        let date = Some("Sat, 28 Nov 2026 06:00:00 GMT");
-        let table = [
-            ("3", None, Some(3)),
-            (" 120 ", date, Some(120)),
-            ("Sat, 28 Nov 2026 06:00:04 GMT", date, Some(4)),
-            ("Sat, 28 Nov 2026 05:59:00 GMT", date, Some(0)),
-            // Without the server's clock nobody knows how long that is.
-            ("Sat, 28 Nov 2026 06:00:04 GMT", None, None),
-            ("soon", date, None),
-            ("-1", date, None),
-        ];
-        for (told, date, expected) in table {
-            assert_eq!(wait(told, date), expected.map(Duration::from_secs), "{told} {date:?}");
-        }
-    }
 }

@@ -19,13 +19,23 @@ pub enum HttpError {
         #[source]
         cause: Cause,
     },
-    /// No complete answer within the time-out.
-    #[error("{call}: no complete answer within {} s", after.as_secs_f64())]
+    /// No complete answer within the time-out; of a file, nothing of it.
+    #[error("{call}: {what} within {} s", after.as_secs_f64())]
     TimedOut {
         /// Method and address.
         call: String,
-        /// The time-out of one try.
+        /// What did not come to pass: `no complete answer`, say.
+        what: &'static str,
+        /// How long was waited.
         after: Duration,
+    },
+    /// A file moved, but more slowly than the policy allows.
+    #[error("{call}: less than {lowest} bytes per second of a file")]
+    TooSlow {
+        /// Method and address.
+        call: String,
+        /// The lowest rate in bytes per second.
+        lowest: u64,
     },
     /// The answer is larger than the policy allows; it was not read to its end.
     #[error("{call}: the answer is larger than {limit} bytes")]
@@ -78,7 +88,7 @@ impl HttpError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } => true,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::TooSlow { .. } => true,
             Self::Status { status, .. } => is_transient(*status),
             Self::TooLarge { .. }
             | Self::Refused { .. }

@@ -1,6 +1,7 @@
 //! One policy for every HTTP call that mloop makes.
 //!
-//! - Every try has a time-out, every answer a largest size; files go and come in a stream.
+//! - Every try has a time-out, every answer a largest size. Files go and come in a stream, for as long as
+//!   they move and not too slowly.
 //! - GET, PUT, PATCH, DELETE and a POST marked [`Request::repeatable`] are repeated after transient
 //!   failures, with back-off and jitter, heeding `Retry-After`; any other POST is sent once.
 //! - No proxy, and no redirect is followed: a service that moved is told, not chased.
@@ -22,6 +23,7 @@ mod service;
 mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transfer;
 mod transport;
 
 pub use address::{BaseUrl, DataUrl, SecretUrl};
@@ -29,4 +31,4 @@ pub use client::{Client, Policy};
 pub use error::{HttpError, InvalidUrl};
 pub use message::{Method, Received, Request, Response};
 pub use service::{Credentials, Service};
-pub use settings::HttpSettings;
+pub use settings::{HttpSettings, authorities};

@@ -1,7 +1,9 @@
 //! What is sent and what comes back.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use chrono::DateTime;
 use mloop_core::Sha256Digest;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
@@ -178,6 +180,14 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// How long the server asks to be left alone, by `Retry-After`: seconds, or a moment (RFC 9110, 10.2.3),
+    /// which is held against the server's own clock in `Date`. None when it asks for nothing that can be
+    /// told.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        wait(self.header("retry-after")?, self.header("date"))
+    }
+
     /// Method and address of the request, for messages.
     #[must_use]
     pub fn call(&self) -> &str {
@@ -217,6 +227,40 @@ impl Response {
         match line.char_indices().nth(characters) {
             Some((end, _)) => format!("{}…", &line[..end]),
             None => line,
+        }
+    }
+}
+
+/// What `Retry-After` asks for, told at `date`.
+fn wait(told: &str, date: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = told.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let moment = |text: &str| DateTime::parse_from_rfc2822(text.trim()).ok();
+    let left = moment(told)?.signed_duration_since(moment(date?)?);
+    // One that has passed asks for nothing.
+    Some(left.to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_asks_for_seconds_or_names_a_moment() {
+        let date = Some("Sat, 28 Nov 2026 06:00:00 GMT");
+        let table = [
+            ("3", None, Some(3)),
+            (" 120 ", date, Some(120)),
+            ("Sat, 28 Nov 2026 06:00:04 GMT", date, Some(4)),
+            ("Sat, 28 Nov 2026 05:59:00 GMT", date, Some(0)),
+            // Without the server's clock nobody knows how long that is.
+            ("Sat, 28 Nov 2026 06:00:04 GMT", None, None),
+            ("soon", date, None),
+            ("-1", date, None),
+        ];
+        for (told, date, expected) in table {
+            assert_eq!(wait(told, date), expected.map(Duration::from_secs), "{told} {date:?}");
         }
     }
 }

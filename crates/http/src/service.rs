@@ -1,5 +1,6 @@
 //! One outside system, with its address, its credentials, and what its answers mean.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -175,7 +176,20 @@ impl Service {
     }
 
     fn unanswered(&self, doing: &str, error: HttpError) -> PlatformError {
-        if error.is_transient() || matches!(error, HttpError::File { .. }) {
+        // A file of this machine is not the service's.
+        if let HttpError::File { path, cause, .. } = &error {
+            let system = format!("the file system at {}", path.display());
+            return match cause.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    PlatformError::Denied { system, doing: doing.to_owned(), cause: error.into() }
+                }
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+                    PlatformError::invalid(doing, format!("{system}: {cause}; check the path"))
+                }
+                _ => PlatformError::unavailable(system, doing, error),
+            };
+        }
+        if error.is_transient() {
             return PlatformError::unavailable(self.place(), doing, error);
         }
         let told = mloop_core::error_chain(&error);

@@ -7,6 +7,7 @@ use mloop_platform::{BuildError, PlatformDeps};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::transport::Transport;
 use crate::{BaseUrl, Client, Policy, SecretUrl};
 
 /// The section `http` of an adapter's settings.
@@ -22,9 +23,14 @@ pub struct HttpSettings {
     /// Longest time in seconds to connect; 2 when left out.
     #[serde(default)]
     pub connect_timeout_secs: Option<u64>,
-    /// Longest time in seconds of one try; 30 when left out.
+    /// Longest time in seconds of one try; of a file, the longest time in which nothing moves. 30 when
+    /// left out.
     #[serde(default)]
     pub timeout_secs: Option<u64>,
+    /// Lowest rate of a file in bytes per second, on average since `timeout_secs` passed; 65536 when left
+    /// out.
+    #[serde(default)]
+    pub lowest_bytes_per_sec: Option<u64>,
 }
 
 impl HttpSettings {
@@ -38,6 +44,8 @@ impl HttpSettings {
             connect_timeout: secs("connect_timeout_secs", self.connect_timeout_secs)?
                 .unwrap_or(usual.connect_timeout),
             timeout: secs("timeout_secs", self.timeout_secs)?.unwrap_or(usual.timeout),
+            lowest_rate: positive("lowest_bytes_per_sec", self.lowest_bytes_per_sec)?
+                .unwrap_or(usual.lowest_rate),
             ..usual
         };
         let wrong = |problem: String| BuildError::invalid("http.ca_file", problem);
@@ -81,11 +89,26 @@ impl HttpSettings {
     }
 }
 
+/// The certificates in PEM format of a file, each of which a client can trust.
+///
+/// # Errors
+/// What is wrong with the file, for people.
+pub fn authorities(file: &Path) -> Result<Vec<u8>, String> {
+    let pem = read(file)?;
+    let checked = Transport::new(Policy::default(), Some(&pem)).and_then(|made| made.check());
+    checked.map_err(|error| format!("{}: {}", file.display(), mloop_core::error_chain(&error)))?;
+    Ok(pem)
+}
+
 fn secs(key: &str, value: Option<u64>) -> Result<Option<Duration>, BuildError> {
+    Ok(positive(key, value)?.map(Duration::from_secs))
+}
+
+fn positive(key: &str, value: Option<u64>) -> Result<Option<u64>, BuildError> {
     if value == Some(0) {
         return Err(BuildError::invalid(format!("http.{key}"), "must be above 0"));
     }
-    Ok(value.map(Duration::from_secs))
+    Ok(value)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -46,10 +46,14 @@ impl Transport {
         Ok(made.get_or_init(|| client))
     }
 
+    /// Whether clients can be made, and so the authorities be trusted.
+    pub(crate) fn check(&self) -> Result<(), HttpError> {
+        self.build(0, Peer::Configured).map(drop)
+    }
+
     fn build(&self, idle: usize, peer: Peer) -> Result<reqwest::Client, HttpError> {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(self.policy.connect_timeout)
-            .read_timeout(self.policy.timeout)
             .pool_max_idle_per_host(idle)
             .redirect(redirect::Policy::none())
             // The policy decides about repeats, and about POST in particular.

@@ -11,6 +11,9 @@ use crate::settings::{KubernetesSubmitterSettings, Resources, is_pinned};
 /// The container that trains.
 pub(crate) const CONTAINER: &str = "training";
 
+/// Label: the queue of Kueue, which suspends what has it until it is admitted.
+pub(crate) const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+
 /// Exit codes that no further try of the pod changes; sorted, as Kubernetes wants them.
 pub(crate) const FINAL_EXIT_CODES: [i32; 5] = [10, 11, 20, 21, 40];
 
@@ -75,7 +78,7 @@ impl Template {
         let own = labels(job, number);
         let mut queued = own.clone();
         if let Some(kueue) = &settings.kueue {
-            queued.insert("kueue.x-k8s.io/queue-name".to_owned(), json!(kueue.queue));
+            queued.insert(QUEUE.to_owned(), json!(kueue.queue));
             if let Some(class) = &kueue.priority_class {
                 queued.insert("kueue.x-k8s.io/priority-class".to_owned(), json!(class));
             }
@@ -275,6 +278,7 @@ fn problem(plain: &Value, patched: &Value) -> Option<String> {
         "/spec/completions",
         "/spec/parallelism",
         "/spec/podFailurePolicy",
+        "/spec/ttlSecondsAfterFinished",
         "/spec/template/metadata/labels/mloop~1job-id",
         "/spec/template/metadata/labels/mloop~1run",
         "/spec/template/metadata/annotations/mloop~1spec",

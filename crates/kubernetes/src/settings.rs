@@ -63,7 +63,7 @@ pub struct KubernetesSubmitterSettings {
     #[serde(default = "grace")]
     pub grace_secs: u32,
     /// Seconds for which a Job that ended is kept, so that its end can be read and a repeat finds it:
-    /// longer than any outage of what calls `retraining_main`. A week by default; at least an hour.
+    /// longer than any outage of what calls `retraining_main`. A week by default; at least a day.
     #[serde(default = "time_to_live")]
     pub ttl_secs_after_finished: u32,
     /// Kueue's queue; without, Kubernetes schedules the pods itself.
@@ -191,8 +191,8 @@ impl KubernetesSubmitterSettings {
         if self.active_deadline_secs == Some(0) {
             return wrong("active_deadline_secs", "must be above 0");
         }
-        if self.ttl_secs_after_finished < 3600 {
-            return wrong("ttl_secs_after_finished", "must be at least 3600, or ends are missed");
+        if self.ttl_secs_after_finished < 86_400 {
+            return wrong("ttl_secs_after_finished", "must be at least 86400, or ends are missed");
         }
         if !(self.patch.is_null() || self.patch.is_object()) {
             return wrong("patch", "must be a map, as the Job is");
@@ -306,7 +306,7 @@ mod tests {
             ("work.size_limit", json!({"size_limit": "large"})),
             ("run_as_user", json!(0)),
             ("active_deadline_secs", json!(0)),
-            ("ttl_secs_after_finished", json!(60)),
+            ("ttl_secs_after_finished", json!(3_600)),
             ("timeout_secs", json!(0)),
             ("patch", json!([])),
             ("context", json!("elsewhere")),

@@ -6,7 +6,7 @@ use mloop_core::job::JobStatus;
 use serde_json::Value;
 
 use crate::jobs::called;
-use crate::manifest::CONTAINER;
+use crate::manifest::{CONTAINER, QUEUE};
 
 /// What a Job says by itself.
 #[derive(Debug, PartialEq)]
@@ -33,10 +33,35 @@ pub(crate) fn phase(job: &Job) -> Phase {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         return Phase::Failed(text(&failed.reason), text(&failed.message));
     }
+    if is_suspended(job) {
+        // Its pods, where it had any, are being stopped.
+        return Phase::Open(JobStatus::Queued);
+    }
     let status = job.status.as_ref();
     // `ready` is there since 1.24; a pod that is not ready waits for a node or for its image.
     let counted = status.and_then(|status| status.ready.or(status.active)).unwrap_or_default();
     Phase::Open(if counted > 0 { JobStatus::Running } else { JobStatus::Queued })
+}
+
+fn is_suspended(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true)
+}
+
+/// For people: why an open Job has no pods and will get none until somebody lets it; none where nobody
+/// holds it.
+pub(crate) fn held(job: &Job) -> Option<String> {
+    if !is_suspended(job) || !matches!(phase(job), Phase::Open(_)) {
+        return None;
+    }
+    let labels = job.metadata.labels.as_ref();
+    Some(match labels.and_then(|labels| labels.get(QUEUE)) {
+        Some(queue) => format!(
+            "it is suspended until Kueue admits it from its queue `{queue}`; `kubectl get workloads` says what \
+             it waits for"
+        ),
+        None => "it is suspended and in no queue of Kueue: it waits until somebody sets `suspend` to false"
+            .to_owned(),
+    })
 }
 
 fn condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
@@ -160,6 +185,7 @@ mod tests {
             (json!({"active": 1}), "running"),
             (json!({"conditions": [{"type": "Suspended", "status": "True"}]}), "queued"),
             (json!({"active": 1, "ready": 1, "failed": 2}), "running"),
+            (json!({"conditions": [{"type": "Suspended", "status": "False"}]}), "queued"),
             (json!({"conditions": [{"type": "Failed", "status": "False"}]}), "queued"),
             (json!({"conditions": [{"type": "FailureTarget", "status": "True"}]}), "queued"),
         ] {
@@ -169,6 +195,32 @@ mod tests {
         deleted.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-03-01T00:00:00Z")).expect("a time");
         assert!(shown(&of(&deleted, &[])).starts_with("lost"), "{deleted:?}");
+    }
+
+    #[test]
+    fn a_suspended_job_waits_and_it_is_told_for_whom() {
+        let job = |suspend: bool, queue: Option<&str>, status: &Value| -> Job {
+            let labels = queue.map(|queue| json!({QUEUE: queue}));
+            serde_json::from_value(
+                json!({"metadata": {"name": "j", "labels": labels}, "status": status,
+                "spec": {"suspend": suspend, "template": {"spec": {"containers": []}}}}),
+            )
+            .expect("a Job")
+        };
+        let running = json!({"active": 1, "ready": 1});
+        let ended = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+        let preempted = job(true, Some("nightly"), &running);
+        assert_eq!(shown(&of(&preempted, &[])), "queued", "its pod is being stopped");
+        for (job, expected) in [
+            (preempted, Some("its queue `nightly`")),
+            (job(true, None, &json!({})), Some("in no queue")),
+            (job(false, Some("nightly"), &running), None),
+            (job(true, Some("nightly"), &ended), None),
+        ] {
+            let told = held(&job);
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use mloop_platform::{JobSubmitter, PlatformError, Submission};
 use crate::cluster::{Cluster, Effect};
 use crate::jobs::{Asked, called, name};
 use crate::manifest::{Template, sample_id};
-use crate::status::{self, Phase, phase};
+use crate::status::{self, Phase, held, phase};
 
 /// Starts jobs as Kubernetes Jobs.
 pub struct KubernetesSubmitter {
@@ -104,6 +104,9 @@ impl KubernetesSubmitter {
         number: u32,
         job: &Job,
     ) -> Result<JobStatus, PlatformError> {
+        if let Some(why) = held(job) {
+            tracing::info!("{}: {why}", self.cluster.handle(called(job)));
+        }
         // Only an end needs the pods.
         let pods = match phase(job) {
             Phase::Complete | Phase::Failed(..) => self.cluster.pods(doing, id, number).await?,

@@ -124,7 +124,15 @@ impl LocalDeployer {
                 hint: format!("it answered `{said}`; its log says more, try again later"),
                 cause: cause.into(),
             },
-            _ => DeployError::Refused { doing, problem: said },
+            // model_server's word for a version that it cannot serve.
+            422 => DeployError::Refused { doing, problem: said },
+            _ => DeployError::Conflict {
+                doing,
+                problem: format!(
+                    "{said}; is there a model_server at `admin_url` ({})?",
+                    self.admin
+                ),
+            },
         })
     }
 
@@ -136,7 +144,7 @@ impl LocalDeployer {
         permission: &dyn Permission,
     ) -> Result<(), DeployError> {
         let (endpoint, version, folder) = request;
-        let folder = std::path::absolute(folder).map_err(|error| DeployError::Refused {
+        let folder = std::path::absolute(folder).map_err(|error| DeployError::Conflict {
             doing: doing.to_owned(),
             problem: format!("the folder {} cannot be named: {error}", folder.display()),
         })?;
@@ -286,7 +294,7 @@ fn words(answer: &Response) -> String {
 }
 
 fn decoded<T: DeserializeOwned>(doing: &str, answer: &Response) -> Result<T, DeployError> {
-    answer.json().map_err(|error| DeployError::Refused {
+    answer.json().map_err(|error| DeployError::Conflict {
         doing: doing.to_owned(),
         problem: format!("the answer is not model_server's ({error}); check `admin_url`"),
     })
@@ -297,7 +305,7 @@ fn unanswered(doing: &str, server: &BaseUrl, error: HttpError) -> DeployError {
     let doing = doing.to_owned();
     if !error.is_transient() {
         let problem = mloop_core::error_chain(&error);
-        return DeployError::Refused { doing, problem };
+        return DeployError::Conflict { doing, problem };
     }
     DeployError::Unavailable {
         system: format!("model_server at {server}"),

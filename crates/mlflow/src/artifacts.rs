@@ -118,6 +118,10 @@ impl Operation<'_> {
             Some(path) => self.service.download(&self.doing, &request, path, entry.size).await,
             None => self.service.digest(&self.doing, &request, entry.size).await,
         };
+        // More bytes than the file has are another file.
+        if matches!(sent, Err(PlatformError::Conflict { .. })) {
+            return Ok(false);
+        }
         let found = self.found(self.judged(sent)?)?;
         let wanted = Received { bytes: entry.size, sha256: entry.sha256 };
         Ok(found.and_then(|answer| answer.received) == Some(wanted))

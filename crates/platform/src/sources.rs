@@ -62,7 +62,7 @@ pub struct SourceReference {
 ///   partitioning.
 /// - A record that cannot be read is counted as quarantined and hides no other.
 /// - An empty window is a profile with 0 rows, not an error. A source that does not exist at all
-///   (a root folder that is not there) is [`PlatformError::Invalid`].
+///   (a root folder or a bucket that is not there) is [`PlatformError::Invalid`].
 /// - Rows are kept once: of records with one inference id the first counts.
 #[cfg_attr(feature = "testing", mockall::automock)]
 #[async_trait]

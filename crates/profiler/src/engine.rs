@@ -15,7 +15,7 @@ use mloop_platform::PlatformError;
 use tokio::task::JoinSet;
 
 use crate::count::Counter;
-use crate::files::io_error;
+use crate::files;
 use crate::labels::{LABEL, LABEL_ID, LABEL_POSITION};
 use crate::rows::{BATCH_ROWS, ID, POSITION, TIME};
 use crate::scan::ReadError;
@@ -111,10 +111,8 @@ pub(crate) fn failure(doing: &str, error: DataFusionError) -> PlatformError {
         let problem = "the memory that it may use does not suffice; raise `memory_mb`, or take a shorter window";
         return PlatformError::invalid(doing, problem);
     }
-    if let Some(ReadError { path, cause }) = read_error(&error) {
-        // An `io::Error` cannot be cloned; its kind and text are all that is used of it.
-        let cause = std::io::Error::new(cause.kind(), cause.to_string());
-        return io_error(doing.to_owned(), path, cause);
+    if let Some(ReadError { place, cause }) = read_error(&error) {
+        return files::failure(doing.to_owned(), place, cause);
     }
     PlatformError::unavailable("DataFusion", doing, BoxError::from(error))
 }
@@ -133,7 +131,7 @@ mod tests {
     #[test]
     fn failures_are_sorted_by_what_can_be_done_about_them() {
         let read = |kind: io::ErrorKind| {
-            let error = ReadError { path: "a/b.jsonl".into(), cause: kind.into() };
+            let error = ReadError { place: "a/b.jsonl".into(), cause: kind.into() };
             // As a repartitioned plan hands it on.
             let shared = DataFusionError::Shared(Arc::new(DataFusionError::External(error.into())));
             failure("counting", shared.context("somewhere"))

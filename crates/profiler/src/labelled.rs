@@ -14,11 +14,11 @@ use mloop_platform::{LabelledRow, PlatformError, TrafficLimit};
 
 use crate::captured::request_body;
 use crate::engine::COPY;
-use crate::files::{SourceFile, io_error};
+use crate::files::{SourceFile, failure};
 use crate::labels::LABEL;
-use crate::lines::Line;
+use crate::lines::{Line, Lines};
 use crate::rows::{ID, POSITION, SIZE, TIME};
-use crate::scan::{Unreadable, open, place};
+use crate::scan::{Unreadable, place};
 
 /// Where the newest labelled requests stand, and what was left out.
 #[derive(Debug, Default)]
@@ -119,8 +119,8 @@ fn read_lines(
     rows: &mut Vec<LabelledRow>,
 ) -> Result<(), PlatformError> {
     let doing = || "reading the bodies of labelled requests".to_owned();
-    let failed = |error| io_error(doing(), &file.path, error);
-    let mut lines = open(file, max_line_bytes).map_err(failed)?;
+    let failed = |error| failure(doing(), &file.origin, &error);
+    let mut lines = Lines::new(file.open().map_err(failed)?, max_line_bytes);
     while !wanted.is_empty() {
         let Some((number, line)) = lines.next().map_err(failed)? else { break };
         let Some(label) = wanted.remove(&number) else { continue };
@@ -134,7 +134,7 @@ fn read_lines(
 
 /// Capture files only grow; one that does not is somebody else's doing.
 fn changed(file: &SourceFile, line: u64, reason: &str) -> PlatformError {
-    let doing = format!("reading line {line} of {} a second time", file.path.display());
+    let doing = format!("reading line {line} of {} a second time", file.origin);
     let problem =
         format!("{reason}; capture files must not be changed while they are read, try again");
     PlatformError::conflict(doing, problem)

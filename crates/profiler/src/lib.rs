@@ -14,7 +14,8 @@
 //! | module | holds |
 //! |---|---|
 //! | `settings`, `source` | the kind `capture_files` and what it builds |
-//! | `files`, `lines`, `scan` | which files, which lines, and how they become a table |
+//! | `files`, `objects` | which files, in folders and in buckets |
+//! | `lines`, `scan` | which lines, and how they become a table |
 //! | `captured`, `rows`, `labels` | what one line is decoded into |
 //! | `engine` | the plan, and what goes wrong in it |
 //! | `count` | the counting, as a function of a batch |
@@ -48,6 +49,7 @@ mod files;
 mod labelled;
 mod labels;
 mod lines;
+mod objects;
 mod reference;
 mod rows;
 mod scan;
@@ -60,7 +62,7 @@ use mloop_platform::SourceRegistry;
 pub use reference::ReferenceBuilder;
 pub use settings::CaptureFilesSettings;
 pub use source::CaptureFiles;
-pub use tables::{Columns, Format, LabelTable, Tables, TablesSettings};
+pub use tables::{CapturedColumns, Columns, Format, LabelTable, Tables, TablesSettings};
 
 /// Every kind of window source of this crate.
 pub fn register_builtin(registry: &mut SourceRegistry) {

@@ -1,9 +1,7 @@
 //! Files of lines as a streaming table: a partition for each group of files.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -93,7 +91,7 @@ impl Quarantine {
     /// Counts a line, and logs the first few.
     fn add(&self, file: &SourceFile, line: u64, reason: &Unreadable) {
         if self.0.fetch_add(1, Ordering::Relaxed) < LOGGED {
-            tracing::warn!("{}:{line} is left out: {reason}", file.path.display());
+            tracing::warn!("{}:{line} is left out: {reason}", file.origin);
         }
     }
 
@@ -136,10 +134,10 @@ pub(crate) fn place(position: u64) -> (usize, u64) {
 
 /// A file that could not be read to its end.
 #[derive(Debug, thiserror::Error)]
-#[error("reading {}", path.display())]
+#[error("reading {place}")]
 pub(crate) struct ReadError {
     /// Which file.
-    pub(crate) path: PathBuf,
+    pub(crate) place: String,
     /// Why.
     #[source]
     pub(crate) cause: io::Error,
@@ -213,9 +211,10 @@ fn read_file(
     on_full: impl Fn(RecordBatch) -> bool,
 ) -> Result<bool, DataFusionError> {
     let file = &placed.file;
-    let failed =
-        |cause| DataFusionError::External(Box::new(ReadError { path: file.path.clone(), cause }));
-    let mut lines = open(file, reading.max_line_bytes).map_err(failed)?;
+    let failed = |cause| {
+        DataFusionError::External(Box::new(ReadError { place: file.origin.to_string(), cause }))
+    };
+    let mut lines = Lines::new(file.open().map_err(failed)?, reading.max_line_bytes);
     batch.begin_file();
     while let Some((number, line)) = lines.next().map_err(failed)? {
         let position = (u64::from(placed.index) << 32) | number;
@@ -227,15 +226,6 @@ fn read_file(
         }
     }
     Ok(true)
-}
-
-/// The lines of a file as it stood when it was listed.
-pub(crate) fn open(
-    file: &SourceFile,
-    max_line_bytes: usize,
-) -> io::Result<Lines<BufReader<io::Take<File>>>> {
-    let content = File::open(&file.path)?.take(file.size);
-    Ok(Lines::new(BufReader::with_capacity(64 * 1024, content), max_line_bytes))
 }
 
 fn push(
@@ -253,7 +243,7 @@ fn push(
         Line::Whole(bytes) => decode(batch, bytes),
         Line::Unfinished(bytes) => match decode(batch, bytes) {
             Err(_) if (reading.as_of - file.modified).abs() < STILL_WRITTEN => {
-                tracing::debug!("{}: its last line is still being written", file.path.display());
+                tracing::debug!("{}: its last line is still being written", file.origin);
                 Ok(())
             }
             decoded => decoded,
@@ -268,6 +258,7 @@ fn push(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Origin;
     use mloop_core::capture::{CaptureRecord, GroundTruth};
 
     #[test]
@@ -298,8 +289,9 @@ mod tests {
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, "one\ntwo\nthr").expect("a file");
         let modified = "2026-03-01T12:00:00Z".parse().expect("a moment");
-        let file = SourceFile { path, name: "a.jsonl".to_owned(), size: 5, modified };
-        let mut lines = open(&file, 100).expect("it is there");
+        let (origin, name) = (Origin::Path(path), "a.jsonl".to_owned());
+        let file = SourceFile { origin, name, size: 5, modified };
+        let mut lines = Lines::new(file.open().expect("it is there"), 100);
         assert_eq!(lines.next().expect("read"), Some((1, Line::Whole(b"one"))));
         assert_eq!(lines.next().expect("read"), Some((2, Line::Unfinished(b"t"))));
         assert_eq!(lines.next().expect("read"), None);

@@ -1,6 +1,5 @@
-//! Capture and label files on disk, as profiles and as rows to learn from.
+//! Capture and label files, as profiles and as rows to learn from.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,24 +11,25 @@ use mloop_core::capture::hour_folder;
 use mloop_core::profile::{InputFile, StoredProfile};
 use mloop_core::{ProfileSchema, Subject, Window};
 use mloop_platform::{
-    LabelledTraffic, PlatformDeps, PlatformError, ProfileRequest, ProfileSource, Reference,
-    SourceReference, TrafficLimit, TrafficSource,
+    LabelledTraffic, PlatformError, ProfileRequest, ProfileSource, Reference, SourceReference,
+    TrafficLimit, TrafficSource,
 };
 
 use crate::captured::CaptureDecoder;
 use crate::count::Counter;
 use crate::engine::{self, Engine};
-use crate::files::{self, Hours, SourceFile};
+use crate::files::{Hours, Root, SourceFile, Which, blocking};
 use crate::labelled;
 use crate::labels::LabelDecoder;
 use crate::scan::{self, Quarantine, Reading};
 use crate::settings::CaptureFilesSettings;
 
-/// Captured traffic and labels of one endpoint, as files on a local disk.
+/// Captured traffic and labels of one endpoint, as files on a local disk or in S3.
 pub struct CaptureFiles {
-    root: PathBuf,
-    traffic: PathBuf,
-    labels: Option<PathBuf>,
+    root: Root,
+    /// Folder of the endpoint's variant, below the root.
+    traffic: String,
+    labels: Option<Root>,
     max_files: usize,
     max_line_bytes: usize,
     engine: Engine,
@@ -43,13 +43,12 @@ pub(crate) struct Listing {
 }
 
 impl CaptureFiles {
-    /// Nothing is read, and no engine started, before the first question.
-    #[must_use]
-    pub fn new(settings: &CaptureFilesSettings, deps: &PlatformDeps) -> Self {
+    /// Nothing is read, nobody connected to, and no engine started, before the first question.
+    pub(crate) fn new(settings: &CaptureFilesSettings, root: Root, labels: Option<Root>) -> Self {
         Self {
-            root: deps.resolve(&settings.path),
-            traffic: Path::new(settings.endpoint.as_str()).join(settings.variant.as_str()),
-            labels: settings.labels.as_deref().map(|labels| deps.resolve(labels)),
+            root,
+            traffic: format!("{}/{}", settings.endpoint, settings.variant),
+            labels,
             max_files: settings.max_files.get(),
             max_line_bytes: settings.max_line_bytes.get(),
             engine: settings.engine(),
@@ -59,15 +58,18 @@ impl CaptureFiles {
     /// Lists the window's capture files, and the label files that arrived from its start up to
     /// `as_of`.
     async fn list(&self, window: &Window, as_of: DateTime<Utc>) -> Result<Listing, PlatformError> {
-        let (root, traffic, max) = (self.root.clone(), self.traffic.clone(), self.max_files);
-        let (labels, window) = (self.labels.clone(), *window);
-        blocking("listing the files of a window", move || {
-            let captured = files::list("capture", &root, &traffic, &Hours::of(&window), max)?;
-            let hours = Hours::between(window.start(), as_of);
-            let labels = labels.map(|root| files::list("label", &root, Path::new(""), &hours, max));
-            Ok(Listing { captured, labels: labels.transpose()? })
-        })
-        .await
+        let max = self.max_files;
+        let captured =
+            self.root.list("capture", Which::lines(&self.traffic, Hours::of(window)), max);
+        let captured = captured.await?;
+        let labels = match &self.labels {
+            Some(root) => {
+                let hours = Hours::between(window.start(), as_of);
+                Some(root.list("label", Which::lines("", hours), max).await?)
+            }
+            None => None,
+        };
+        Ok(Listing { captured, labels })
     }
 
     fn reading(&self, as_of: DateTime<Utc>) -> Reading {
@@ -186,13 +188,4 @@ fn inputs(files: &Listing) -> Vec<InputFile> {
     let mut inputs: Vec<_> = captured.chain(labels).collect();
     inputs.sort_unstable();
     inputs
-}
-
-/// Runs what waits for the disk off the threads that wait for everything else.
-pub(crate) async fn blocking<T: Send + 'static>(
-    doing: &'static str,
-    work: impl FnOnce() -> Result<T, PlatformError> + Send + 'static,
-) -> Result<T, PlatformError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(PlatformError::unavailable("the runtime", doing, error)))
 }

@@ -25,7 +25,7 @@ pub(crate) fn max_series() -> usize {
 ///
 /// | metric | meaning |
 /// |---|---|
-/// | `mloop_finding_value`, `_lower`, `_upper`, `_threshold` | a check's quantity, its interval, its bound |
+/// | `mloop_finding_value`, `_lower`, `_upper`, `_threshold` | a check's quantity, its interval, its bound, in the `unit` of its method |
 /// | `mloop_finding_status` | 0 ok, 1 insufficient data, 2 drifted, 3 broken |
 /// | `mloop_monitoring_outcome` | 1 for the outcome of the run, 0 for the others |
 /// | `mloop_window_rows`, `_quarantined`, `_other_version`, `_mixed` | records of the window |
@@ -48,10 +48,20 @@ pub fn families(report: &MonitoringReport, max_series: usize) -> Vec<MetricFamil
     };
     let window = &report.window;
     vec![
-        of_findings("mloop_finding_value", "Quantity of a check.", |f| f.value),
-        of_findings("mloop_finding_lower", "Lower end of its interval.", |f| Some(f.interval?[0])),
-        of_findings("mloop_finding_upper", "Upper end of its interval.", |f| Some(f.interval?[1])),
-        of_findings("mloop_finding_threshold", "Bound of a check.", |f| f.threshold),
+        of_findings(
+            "mloop_finding_value",
+            "Quantity of a check, in the unit of its method.",
+            |f| f.value,
+        ),
+        of_findings("mloop_finding_lower", "Lower end of its interval, in the same unit.", |f| {
+            Some(f.interval?[0])
+        }),
+        of_findings("mloop_finding_upper", "Upper end of its interval, in the same unit.", |f| {
+            Some(f.interval?[1])
+        }),
+        of_findings("mloop_finding_threshold", "Bound of a check, in the same unit.", |f| {
+            f.threshold
+        }),
         of_findings(
             "mloop_finding_status",
             "Status of a check: 0 ok, 1 insufficient data, 2 drifted, 3 broken.",
@@ -134,9 +144,21 @@ fn finding_labels(report: &MonitoringReport, finding: &Finding) -> Vec<(String, 
         ("column", finding.column.as_deref().unwrap_or_default()),
         ("group", finding.group.as_deref().unwrap_or_default()),
         ("method", finding.method.as_str()),
+        ("unit", unit(&finding.method)),
     ];
     labels.extend(of.map(|(name, value)| (name.to_owned(), value.to_owned())));
     labels
+}
+
+/// The unit of a method's quantity; `column` where it is that of the column or of what is predicted.
+fn unit(method: &str) -> &'static str {
+    match method {
+        "p50" | "p90" | "p95" | "p99" | "p999" => "milliseconds",
+        "wasserstein" | "mae" | "rmse" => "column",
+        "log_loss" => "nats",
+        "count" => "rows",
+        _ => "ratio",
+    }
 }
 
 fn number(labels: Vec<(String, String)>, value: f64) -> Sample {
@@ -160,7 +182,7 @@ mod tests {
         let labels = "model=\"fashion\",target=\"production\"";
         for line in [
             format!(
-                "mloop_finding_value{{{labels},monitor=\"drift\",check=\"column_drift\",column=\"brightness\",group=\"\",method=\"jensen_shannon\"}} 0.42"
+                "mloop_finding_value{{{labels},monitor=\"drift\",check=\"column_drift\",column=\"brightness\",group=\"\",method=\"jensen_shannon\",unit=\"ratio\"}} 0.42"
             ),
             format!("mloop_monitoring_outcome{{{labels},outcome=\"alert\"}} 1"),
             format!("mloop_monitoring_outcome{{{labels},outcome=\"ok\"}} 0"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mloop_core::notification::{Notification, Severity, Topic};
 use mloop_core::{Finding, MonitoringOutcome, MonitoringReport};
-use mloop_platform::{Message, Notifier, Outbox, deliver_pending};
+use mloop_platform::{Message, Notifier, Outbox, PlatformError, deliver_pending};
 use mloop_reporter::{BuildError, Reporter, ReporterDeps, ReporterError, Spec, When};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -108,13 +108,17 @@ impl Reporter for AlertReporter {
             })?;
         }
         let (outbox, subject) = (self.outbox.as_ref(), &report.subject);
-        let mut failed = deliver_pending(outbox, subject, &self.notifiers).await.into_iter();
-        let Some((receiver, cause)) = failed.next() else { return Ok(()) };
-        for (receiver, error) in failed {
-            tracing::warn!(receiver, error = mloop_core::error_chain(&error), "not delivered");
+        let failed = deliver_pending(outbox, subject, &self.notifiers).await;
+        let told = |(receiver, error): &(String, PlatformError)| {
+            format!("{receiver}: {}", mloop_core::error_chain(error))
+        };
+        let told: Vec<String> = failed.iter().map(told).collect();
+        if told.is_empty() {
+            return Ok(());
         }
-        let doing = format!("telling {receiver}; the message waits in the outbox");
-        Err(ReporterError::Unavailable { doing, cause: cause.into() })
+        let receivers: Vec<&str> = failed.iter().map(|(receiver, _)| receiver.as_str()).collect();
+        let doing = format!("telling {}, for whom the outbox keeps messages", receivers.join(", "));
+        Err(ReporterError::Unavailable { doing, cause: told.join("; ").into() })
     }
 }
 

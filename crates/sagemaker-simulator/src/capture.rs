@@ -1,15 +1,12 @@
 //! Data capture: what an endpoint was asked and answered, in SageMaker's layout and format.
 //!
-//! SageMaker writes below the `DestinationS3Uri` of a configuration, minutes later. The simulator
-//! writes below a folder, as a synchronised copy of that place would be, and before the caller has
-//! the answer, so that whoever got one finds the record.
+//! As at SageMaker, records are gathered and written to the `DestinationS3Uri` of the configuration later:
+//! after a while, when there are many, and when the simulator is stopped.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -18,12 +15,20 @@ use mloop_core::capture::{
     CaptureData, CaptureRecord, Encoding, EventMetadata, Payload, hour_folder,
 };
 use serde_json::Value;
+use tokio::sync::Notify;
 
-/// Size at which a file is closed and the next one begun.
-const FULL_BYTES: u64 = 8 << 20;
+use crate::storage::{Problem, Storage};
+
+/// Bytes of a file at which it is written at once.
+const FULL_BYTES: usize = 8 << 20;
+
+/// Most bytes that are gathered while they cannot be written.
+const MOST_BYTES: usize = 256 << 20;
 
 /// What an endpoint configuration says of data capture.
 pub(crate) struct Plan {
+    /// Where to, without a slash at its end.
+    destination: String,
     percentage: u64,
     input: bool,
     output: bool,
@@ -56,7 +61,9 @@ impl Plan {
             names.map(str::to_owned).collect()
         };
         let both = modes.contains(&"InputAndOutput");
+        let destination = capture["DestinationS3Uri"].as_str().unwrap_or_default();
         Some(Self {
+            destination: destination.trim_end_matches('/').to_owned(),
             percentage: capture["InitialSamplingPercentage"].as_u64().unwrap_or(100),
             input: both || modes.contains(&"Input"),
             output: both || modes.contains(&"Output"),
@@ -121,62 +128,98 @@ fn event_id(at: DateTime<Utc>) -> String {
     format!("{a}-{b}-8{c}-8{d}-{e}")
 }
 
-/// The capture files. Nothing is ever removed: how long they are kept is the operator's choice.
-pub(crate) struct Files {
-    root: PathBuf,
-    /// The file that is written to, by the folder of endpoint, variant and hour.
-    open: Mutex<BTreeMap<PathBuf, Open>>,
+/// What was captured and is not written yet.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    files: Mutex<Files>,
+    /// Told when a file is full.
+    full: Notify,
+    /// Held while files are written, so that whoever asks for all to be written hears of those under way.
+    writing: tokio::sync::Mutex<()>,
 }
 
-struct Open {
-    path: PathBuf,
-    bytes: u64,
+#[derive(Default)]
+struct Files {
+    /// Those that are added to, by the folder of endpoint, variant and hour.
+    open: BTreeMap<String, File>,
+    /// Those that could not be written so far, by their addresses.
+    waiting: Vec<(String, Bytes)>,
+}
+
+struct File {
+    url: String,
+    lines: Vec<u8>,
 }
 
 impl Files {
-    /// Capture below a folder, which is made.
-    pub(crate) fn below(root: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir_all(&root)?;
-        Ok(Self { root, open: Mutex::default() })
-    }
-
-    /// Appends a record to the files of its variant and hour. Blocks.
-    pub(crate) fn write(
-        &self,
-        endpoint: &str,
-        variant: &str,
-        record: &CaptureRecord,
-    ) -> io::Result<()> {
-        let at = record.event_metadata.inference_time;
-        let folder = self.root.join(endpoint).join(variant).join(hour_folder(at));
-        let line = record.to_line() + "\n";
-        // Held while it writes: a line is never within another.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let variant = self.root.join(endpoint).join(variant);
-        open.retain(|known, file| {
-            !known.starts_with(&variant) || (*known == folder && file.bytes < FULL_BYTES)
-        });
-        let file = match open.entry(folder) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => {
-                let path = begin(new.key(), at, &record.event_metadata.event_id)?;
-                new.insert(Open { path, bytes: 0 })
-            }
-        };
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&file.path)?
-            .write_all(line.as_bytes())?;
-        file.bytes += line.len() as u64;
-        Ok(())
+    fn bytes(&self) -> usize {
+        let open = self.open.values().map(|file| file.lines.len());
+        open.chain(self.waiting.iter().map(|(_, content)| content.len())).sum()
     }
 }
 
-/// A file's place: `{MM-SS-mmm}-{uuid}.jsonl` in the folder of the hour.
-fn begin(folder: &Path, at: DateTime<Utc>, id: &str) -> io::Result<PathBuf> {
-    std::fs::create_dir_all(folder)?;
-    Ok(folder.join(format!("{}-{id}.jsonl", at.format("%M-%S-%3f"))))
+impl Gathered {
+    /// Adds a record to the file of its variant and hour.
+    ///
+    /// # Errors
+    /// In words, when there is too much that could not be written.
+    pub(crate) fn add(
+        &self,
+        plan: &Plan,
+        endpoint: &str,
+        variant: &str,
+        record: &CaptureRecord,
+    ) -> Result<(), Problem> {
+        let at = record.event_metadata.inference_time;
+        let folder = format!("{}/{endpoint}/{variant}/{}", plan.destination, hour_folder(at));
+        let line = record.to_line() + "\n";
+        let mut files = self.files();
+        if files.bytes() + line.len() > MOST_BYTES {
+            return Err(format!("more than {MOST_BYTES} bytes could not be written so far"));
+        }
+        let file = files.open.entry(folder).or_insert_with_key(|folder| {
+            let name = format!("{}-{}", at.format("%M-%S-%3f"), record.event_metadata.event_id);
+            File { url: format!("{folder}/{name}.jsonl"), lines: vec![] }
+        });
+        file.lines.extend(line.into_bytes());
+        if file.lines.len() >= FULL_BYTES {
+            self.full.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Writes all that was gathered. What cannot be written is kept for the next time.
+    ///
+    /// # Errors
+    /// In words, of the first file that could not be written.
+    pub(crate) async fn write(&self, storage: &Storage) -> Result<(), Problem> {
+        let _one_at_a_time = self.writing.lock().await;
+        let taken = std::mem::take(&mut *self.files());
+        let mut written = Ok(());
+        let open = taken.open.into_values().map(|file| (file.url, file.lines.into()));
+        for (url, content) in taken.waiting.into_iter().chain(open) {
+            if let Err(problem) = storage.write(Bytes::clone(&content), &url).await {
+                self.files().waiting.push((url, content));
+                written = written.and(Err(problem));
+            }
+        }
+        written
+    }
+
+    /// Writes all that was gathered every so often, and when a file is full; never ends.
+    pub(crate) async fn write_every(self: Arc<Self>, pause: Duration, storage: Storage) {
+        loop {
+            drop(tokio::time::timeout(pause, self.full.notified()).await);
+            if let Err(problem) = self.write(&storage).await {
+                tracing::warn!("captured requests are not written yet: {problem}");
+            }
+        }
+    }
+
+    fn files(&self) -> std::sync::MutexGuard<'_, Files> {
+        // What it guards is whole after each assignment, so a panic elsewhere does not spoil it.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
@@ -231,30 +274,34 @@ mod tests {
     }
 
     #[test]
-    fn each_hour_of_a_variant_has_its_files() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let files = Files::below(folder.path().join("capture")).expect("made");
-        let config = json!({"InitialSamplingPercentage": 100,
+    fn each_hour_of_a_variant_has_its_file() {
+        let gathered = Gathered::default();
+        let config = json!({"InitialSamplingPercentage": 100, "DestinationS3Uri": "s3://b/captured/",
             "CaptureOptions": [{"CaptureMode": "InputAndOutput"}]});
         let plan = plan(&config).expect("capture");
         for (variant, seconds) in [("a", 0), ("a", 0), ("b", 0), ("a", 1), ("a", 2)] {
             let mut answered = answered();
             answered.at += chrono::TimeDelta::seconds(seconds);
             let record = plan.record(answered).expect("captured");
-            files.write("production", variant, &record).expect("written");
+            gathered.add(&plan, "production", variant, &record).expect("room");
         }
-        let lines = |place: &str| {
-            let place = folder.path().join("capture/production").join(place);
-            let entries: Vec<_> = std::fs::read_dir(place).expect("a folder").collect();
-            let [Ok(file)] = entries.as_slice() else { panic!("one file: {entries:?}") };
-            let name = file.file_name().to_string_lossy().into_owned();
-            let text = std::fs::read_to_string(file.path()).expect("text");
-            let all: Vec<_> =
-                text.lines().map(|line| CaptureRecord::parse(line).expect("whole")).collect();
-            (name[..10].to_owned(), all.len())
-        };
-        assert_eq!(lines("a/2026/03/01/12"), ("59-59-000-".to_owned(), 2));
-        assert_eq!(lines("b/2026/03/01/12"), ("59-59-000-".to_owned(), 1));
-        assert_eq!(lines("a/2026/03/01/13"), ("00-00-000-".to_owned(), 2));
+        let files = gathered.files();
+        let found: Vec<_> = files
+            .open
+            .iter()
+            .map(|(folder, file)| {
+                let text = std::str::from_utf8(&file.lines).expect("text");
+                let records = text.lines().map(|line| CaptureRecord::parse(line).expect("whole"));
+                let name = file.url.strip_prefix(&format!("{folder}/")).expect("in its folder");
+                assert!(name.len() == "MM-SS-mmm-.jsonl".len() + 36 && name.ends_with(".jsonl"));
+                (folder.as_str(), &name[..10], records.count())
+            })
+            .collect();
+        let expected = [
+            ("s3://b/captured/production/a/2026/03/01/12", "59-59-000-", 2),
+            ("s3://b/captured/production/a/2026/03/01/13", "00-00-000-", 2),
+            ("s3://b/captured/production/b/2026/03/01/12", "59-59-000-", 1),
+        ];
+        assert_eq!(found, expected);
     }
 }

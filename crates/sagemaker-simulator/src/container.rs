@@ -180,8 +180,13 @@ fn spawn(
     let unopened = |error: std::io::Error| format!("{}: {error}", log.display());
     let output = File::create(log).map_err(unopened)?;
     let errors = output.try_clone().map_err(unopened)?;
+    // As SageMaker hands over those of the job's role, in its own way.
+    let credentials = world.settings.storage.credentials.iter();
+    let credentials = credentials
+        .flat_map(|(id, secret)| [("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)]);
     Command::new(program)
         .args(arguments)
+        .envs(credentials)
         .envs(environment)
         .env("TRAINING_JOB_NAME", job)
         .env("TRAINING_JOB_ARN", world.arn("training-job", job))

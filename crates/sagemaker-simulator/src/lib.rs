@@ -5,7 +5,7 @@
 //! and really serve: the model is fetched from the object store and loaded by the model server's own
 //! crate. Training jobs run their command under SageMaker's folder contract. Faults are scripted.
 //!
-//! With a folder for it, what endpoints with a `DataCaptureConfig` answer is captured there.
+//! What endpoints with a `DataCaptureConfig` answer is written to its `DestinationS3Uri`, some time later.
 //!
 //! It knows nothing of mloop: no digests, no fencing; only SageMaker's headers are handed through.
 //!
@@ -38,6 +38,6 @@ mod storage;
 mod world;
 
 pub use fault::Fault;
-pub use server::{Simulator, StartError};
+pub use server::{CaptureError, Simulator, StartError};
 pub use settings::{Delays, Settings, Storage};
 pub use world::Call;

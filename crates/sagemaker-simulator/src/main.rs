@@ -39,9 +39,10 @@ struct SimulatorArgs {
     #[arg(long, value_name = "URL")]
     s3_url: Option<String>,
 
-    /// Folder for what endpoints with data capture answer [default: nothing is captured]
-    #[arg(long, value_name = "DIR")]
-    capture: Option<PathBuf>,
+    /// Longest time until a captured request is written to its DestinationS3Uri
+    #[arg(long, value_name = "SECS", default_value_t = 60)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    capture_secs: u64,
 
     /// Region in the names of resources
     #[arg(long, value_name = "NAME", default_value = "eu-central-1")]
@@ -86,7 +87,7 @@ async fn simulate(args: SimulatorArgs, stop: Stop) -> Result<Outcome, Failure> {
     let settings = Settings {
         listen: args.listen,
         region: args.region,
-        capture: args.capture,
+        capture_every: Duration::from_secs(args.capture_secs),
         delays: Delays::all(Duration::from_millis(args.delay_ms)),
         run_jobs: args.run_jobs,
         ..Settings::new(storage)
@@ -105,6 +106,7 @@ async fn simulate(args: SimulatorArgs, stop: Stop) -> Result<Outcome, Failure> {
             .map_err(Failure::with(Exit::Config))?;
     }
     stop.raised().await;
+    simulator.write_captured().await.map_err(Failure::with(Exit::Transient))?;
     let calls = simulator.calls().len();
     Ok(Outcome::new(Exit::Done, json!({"outcome": "stopped", "calls": calls})))
 }

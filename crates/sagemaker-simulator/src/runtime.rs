@@ -97,19 +97,19 @@ async fn forward(
         ApiError::new(503, "ServiceUnavailable", mloop_core::error_chain(&error))
     })?;
     let inference_id = text(&head.headers, INFERENCE_ID_HEADER).map(str::to_owned);
-    capture(world, (endpoint, &fleet, variant), inference_id, input, &answer).await;
+    capture(world, (endpoint, &fleet, variant), inference_id, input, &answer);
     Ok(answered(world, endpoint, variant, &answer))
 }
 
-/// Captures what a container answered. A record that cannot be written fails no request.
-async fn capture(
+/// Captures what a container answered. A record that finds no room fails no request.
+fn capture(
     world: &World,
     (endpoint, fleet, variant): (&str, &Fleet, &Variant),
     inference_id: Option<String>,
     asked: (String, bytes::Bytes),
     answer: &mloop_http::Response,
 ) {
-    let (Some(files), Some(plan)) = (world.capture.clone(), &fleet.capture) else { return };
+    let Some(plan) = &fleet.capture else { return };
     if !(200..300).contains(&answer.status) {
         return;
     }
@@ -117,12 +117,8 @@ async fn capture(
     let answer = (kind, bytes::Bytes::from(answer.body.clone()));
     let at = world.clock.now();
     let Some(record) = plan.record(Answered { at, inference_id, asked, answer }) else { return };
-    let (endpoint, variant) = (endpoint.to_owned(), variant.name.clone());
-    let written = tokio::task::spawn_blocking(move || files.write(&endpoint, &variant, &record));
-    match written.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!("a request was not captured: {error}"),
-        Err(error) => tracing::error!("capturing a request failed, which is a bug: {error}"),
+    if let Err(problem) = world.captured.add(plan, endpoint, &variant.name, &record) {
+        tracing::warn!("a request was not captured: {problem}");
     }
 }
 

@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::capture::Files;
 use crate::fault::{CallFault, Fault};
 use crate::protocol::{ApiError, Cut, control_answer, cut};
 use crate::settings::Settings;
@@ -50,24 +49,29 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The folder for data capture cannot be made.
-    #[error("making the folder for data capture")]
-    Capture(#[source] io::Error),
     /// The client that asks the containers could not be made.
     #[error("making the client that asks the containers")]
     Client(#[source] mloop_http::HttpError),
 }
 
-/// A simulator that listens. Everything that it keeps is gone when it is dropped.
+/// Captured requests could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("writing captured requests: {0}")]
+pub struct CaptureError(String);
+
+/// A simulator that listens. Everything that it keeps is gone when it is dropped, what it captured and did not
+/// write yet too: see [`Simulator::write_captured`].
 pub struct Simulator {
     world: Arc<World>,
     address: SocketAddr,
     accepting: JoinHandle<()>,
+    capturing: JoinHandle<()>,
 }
 
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.capturing.abort();
         // Servers and jobs end with what holds them.
         let mut resources = self.world.resources();
         resources.endpoints.clear();
@@ -85,14 +89,22 @@ impl Simulator {
         let bind = |source| StartError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let capture = settings.capture.clone().map(Files::below).transpose();
-        let capture = capture.map_err(StartError::Capture)?;
         let storage = Storage::new(&settings.region, &settings.storage).await;
         let policy = Policy { timeout: ANSWER_TIMEOUT, ..Policy::default() };
         let http = Client::new(policy).map_err(StartError::Client)?;
-        let world = Arc::new(World::new(settings, clock, storage, capture, http));
+        let every = settings.capture_every;
+        let world = Arc::new(World::new(settings, clock, storage.clone(), http));
+        let capturing = tokio::spawn(Arc::clone(&world.captured).write_every(every, storage));
         let accepting = tokio::spawn(accept(listener, router(Arc::clone(&world))));
-        Ok(Self { world, address, accepting })
+        Ok(Self { world, address, accepting, capturing })
+    }
+
+    /// Writes what data capture has gathered so far to where it belongs.
+    ///
+    /// # Errors
+    /// [`CaptureError`]; what could not be written is kept for the next time.
+    pub async fn write_captured(&self) -> Result<(), CaptureError> {
+        self.world.captured.write(&self.world.storage).await.map_err(CaptureError)
     }
 
     /// Where it listens.

@@ -1,7 +1,6 @@
 //! What the simulator is told at its start.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that the simulator is told.
@@ -15,9 +14,8 @@ pub struct Settings {
     pub account: String,
     /// The object store with models and the inputs and outputs of jobs.
     pub storage: Storage,
-    /// Folder that data capture is written below, as `{endpoint}/{variant}/yyyy/mm/dd/hh/*.jsonl`; none
-    /// captures nothing, whatever configurations ask for.
-    pub capture: Option<PathBuf>,
+    /// How long data capture gathers records before it writes them to their `DestinationS3Uri`.
+    pub capture_every: Duration,
     /// How long changes take.
     pub delays: Delays,
     /// Longest time that a model may take until it answers `/ping`.
@@ -76,7 +74,7 @@ impl Settings {
             region: "eu-central-1".to_owned(),
             account: "123456789012".to_owned(),
             storage,
-            capture: None,
+            capture_every: Duration::from_secs(60),
             delays: Delays::all(Duration::from_secs(2)),
             health_timeout: Duration::from_secs(60),
             run_jobs: false,

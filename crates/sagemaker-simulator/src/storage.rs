@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
 use flate2::read::GzDecoder;
 
 use crate::settings;
@@ -55,8 +56,17 @@ impl Storage {
 
     /// Writes a file to an object.
     pub(crate) async fn store(&self, file: &Path, url: &str) -> Result<(), Problem> {
-        let (bucket, key) = split(url)?;
         let body = ByteStream::from_path(file).await.map_err(|error| error.to_string())?;
+        self.put(body, url).await
+    }
+
+    /// Writes an object.
+    pub(crate) async fn write(&self, content: Bytes, url: &str) -> Result<(), Problem> {
+        self.put(content.into(), url).await
+    }
+
+    async fn put(&self, body: ByteStream, url: &str) -> Result<(), Problem> {
+        let (bucket, key) = split(url)?;
         let sent = self.0.put_object().bucket(bucket).key(key).body(body).send().await;
         sent.map(drop).map_err(|error| problem("writing", url, &error))
     }

@@ -8,7 +8,7 @@ use mloop_core::Clock;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::capture::Files;
+use crate::capture::Gathered;
 use crate::endpoints::Endpoint;
 use crate::fault::Faults;
 use crate::jobs::Job;
@@ -57,8 +57,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) faults: Faults,
     pub(crate) storage: Storage,
-    /// Where data capture is written.
-    pub(crate) capture: Option<Arc<Files>>,
+    /// What data capture has not written yet.
+    pub(crate) captured: Arc<Gathered>,
     pub(crate) http: mloop_http::Client,
     resources: Mutex<Resources>,
     calls: Mutex<VecDeque<Call>>,
@@ -69,12 +69,10 @@ impl World {
         settings: Settings,
         clock: Arc<dyn Clock>,
         storage: Storage,
-        capture: Option<Files>,
         http: mloop_http::Client,
     ) -> Self {
-        let (faults, resources, calls) = Default::default();
-        let capture = capture.map(Arc::new);
-        Self { settings, clock, faults, storage, capture, http, resources, calls }
+        let (faults, captured, resources, calls) = Default::default();
+        Self { settings, clock, faults, storage, captured, http, resources, calls }
     }
 
     pub(crate) fn resources(&self) -> MutexGuard<'_, Resources> {

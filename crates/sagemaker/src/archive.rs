@@ -51,7 +51,8 @@ fn sweep(folder: &Path) {
     }
 }
 
-/// Packs a folder into a file beside it. Blocks.
+/// Packs a folder into a file beside it. Blocks. What is wrong with the version itself, and stays so, is
+/// [`io::ErrorKind::InvalidData`]; anything else is the disk's.
 pub(crate) fn pack(folder: &Path) -> io::Result<Archive> {
     let beside = folder.parent().unwrap_or(folder);
     sweep(beside);
@@ -65,7 +66,7 @@ pub(crate) fn pack(folder: &Path) -> io::Result<Archive> {
         let size = content.metadata()?.len();
         bytes += size;
         if bytes > MAX_BYTES {
-            return Err(io::Error::other(format!("a version has at most {MAX_BYTES} bytes")));
+            return Err(unfit(format!("a version has at most {MAX_BYTES} bytes")));
         }
         let mut header = tar::Header::new_ustar();
         header.set_size(size);
@@ -82,6 +83,10 @@ pub(crate) fn pack(folder: &Path) -> io::Result<Archive> {
     Ok(Archive { file: inner, digest, bytes })
 }
 
+fn unfit(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -91,7 +96,7 @@ fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let (mut found, mut waiting) = (vec![], vec![(PathBuf::new(), 0)]);
     while let Some((below, depth)) = waiting.pop() {
         if depth > MAX_DEPTH {
-            return Err(io::Error::other(format!("a version is at most {MAX_DEPTH} folders deep")));
+            return Err(unfit(format!("a version is at most {MAX_DEPTH} folders deep")));
         }
         for entry in fs::read_dir(folder.join(&below))? {
             let entry = entry?;
@@ -102,7 +107,7 @@ fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
                 found.push(name);
             } else {
                 let problem = format!("{} is neither file nor folder", name.display());
-                return Err(io::Error::other(problem));
+                return Err(unfit(problem));
             }
         }
     }
@@ -232,6 +237,9 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", version_folder.join("link")).expect("linked");
         let error = pack(&version_folder).expect_err("a link");
         assert!(error.to_string().contains("link"), "{error}");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "that is the version's fault");
+        let gone = pack(&folder.path().join("gone")).expect_err("no such folder");
+        assert_ne!(gone.kind(), io::ErrorKind::InvalidData, "that is the disk's");
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
 }

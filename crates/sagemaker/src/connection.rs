@@ -1,11 +1,17 @@
 //! Where AWS is, and how long it is waited for.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_sagemaker::config::Credentials;
+use aws_sdk_sagemaker::config::{Credentials, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use mloop_core::paths;
 use mloop_http::HttpSettings;
 use mloop_platform::BuildError;
 use schemars::JsonSchema;
@@ -26,6 +32,9 @@ pub struct ConnectionSettings {
     /// Address of S3 or of a server that speaks its protocol; Amazon's own when left out.
     #[serde(default)]
     pub s3_endpoint_url: Option<String>,
+    /// Certificates in PEM format that are trusted in addition to the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Whether plain http is fine for addresses that are not on this machine.
     #[serde(default)]
     pub allow_http: bool,
@@ -35,7 +44,8 @@ pub struct ConnectionSettings {
     /// Longest time in seconds of one try of a call.
     #[serde(default = "default_timeout_secs")]
     pub timeout_secs: u64,
-    /// Tries of a call whose failure may pass: throttling, errors of the server, lost answers.
+    /// Tries of a call whose failure may pass: throttling, errors of the server, lost answers. One that
+    /// changes something is only tried again after a look at what became of it.
     #[serde(default = "default_tries")]
     pub tries: u32,
     /// Longest time in seconds that the upload of a version may take.
@@ -102,13 +112,20 @@ pub(crate) struct Connection {
     invoke_timeout_secs: u64,
     /// Instead of the standard chain's, in tests.
     credentials: Option<Credentials>,
+    /// With the authorities of `ca_file`.
+    tls: Option<TlsContext>,
     clients: OnceCell<Clients>,
 }
 
 /// One client for each service.
 #[derive(Debug)]
 pub(crate) struct Clients {
+    /// For looks, which the SDK repeats.
     pub(crate) sagemaker: aws_sdk_sagemaker::Client,
+    /// For what changes something: one try, see [`act`](crate::acting::act).
+    pub(crate) acting: aws_sdk_sagemaker::Client,
+    /// Tries of what changes something.
+    pub(crate) tries: u32,
     pub(crate) runtime: aws_sdk_sagemakerruntime::Client,
     pub(crate) s3: aws_sdk_s3::Client,
     /// For large objects: the same with a longer limit.
@@ -116,12 +133,17 @@ pub(crate) struct Clients {
 }
 
 impl Connection {
+    /// `base` is the folder that a relative `ca_file` starts from.
     pub(crate) fn new(
         settings: ConnectionSettings,
+        base: &Path,
         invoke_timeout_secs: u64,
         credentials: Option<Credentials>,
-    ) -> Self {
-        Self { settings, invoke_timeout_secs, credentials, clients: OnceCell::new() }
+    ) -> Result<Self, BuildError> {
+        let file = settings.ca_file.as_deref().map(|file| paths::from_folder(base, file));
+        let tls = file.map(|file| trusting(&file)).transpose();
+        let tls = tls.map_err(|problem| BuildError::invalid("connection.ca_file", problem))?;
+        Ok(Self { settings, invoke_timeout_secs, credentials, tls, clients: OnceCell::new() })
     }
 
     pub(crate) async fn clients(&self) -> &Clients {
@@ -136,6 +158,16 @@ impl Connection {
         }
     }
 
+    /// A client for requests to endpoints with a pool of connections of its own.
+    pub(crate) fn fresh_runtime(&self, clients: &Clients) -> aws_sdk_sagemakerruntime::Client {
+        let mut config = clients.runtime.config().to_builder();
+        // The SDK makes its own HTTP client for each client; one that it was given, all share.
+        if let Some(tls) = self.tls.clone() {
+            config.set_http_client(Some(client_with(tls)));
+        }
+        aws_sdk_sagemakerruntime::Client::from_conf(config.build())
+    }
+
     async fn make(&self) -> Clients {
         let settings = &self.settings;
         let all = settings.timeout_secs.saturating_mul(u64::from(settings.tries));
@@ -146,9 +178,17 @@ impl Connection {
         if let Some(credentials) = self.credentials.clone() {
             loader = loader.credentials_provider(credentials);
         }
+        if let Some(tls) = self.tls.clone() {
+            loader = loader.http_client(client_with(tls));
+        }
         let shared = loader.load().await;
         let mut sagemaker = aws_sdk_sagemaker::config::Builder::from(&shared);
         sagemaker.set_endpoint_url(settings.endpoint_url.clone().or_else(|| of(&shared)));
+        let secs = settings.timeout_secs;
+        let acting = sagemaker
+            .clone()
+            .timeout_config(settings.limits(secs, secs))
+            .retry_config(RetryConfig::disabled());
         // A request to an endpoint is never repeated here: who asks must hear of each failure.
         let secs = self.invoke_timeout_secs;
         let mut runtime = aws_sdk_sagemakerruntime::config::Builder::from(&shared)
@@ -159,6 +199,8 @@ impl Connection {
         let upload = self.s3(&shared).timeout_config(settings.limits(secs, secs));
         Clients {
             sagemaker: aws_sdk_sagemaker::Client::from_conf(sagemaker.build()),
+            acting: aws_sdk_sagemaker::Client::from_conf(acting.build()),
+            tries: settings.tries,
             runtime: aws_sdk_sagemakerruntime::Client::from_conf(runtime.build()),
             s3: aws_sdk_s3::Client::from_conf(self.s3(&shared).build()),
             upload: aws_sdk_s3::Client::from_conf(upload.build()),
@@ -175,6 +217,30 @@ impl Connection {
         config.set_endpoint_url(own.or_else(|| of(shared)));
         config
     }
+}
+
+/// The system's authorities and those of a file.
+fn trusting(file: &Path) -> Result<TlsContext, String> {
+    // The SDK panics over what is no certificate.
+    let pem = mloop_http::authorities(file)?;
+    let store = TrustStore::default().with_pem_certificate(pem);
+    let context = TlsContext::builder().with_trust_store(store).build();
+    context.map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The SDK's own HTTP client but for its authorities.
+fn client_with(tls: TlsContext) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.build()
+    })
 }
 
 /// The address that the environment gives for all services.

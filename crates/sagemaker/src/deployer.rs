@@ -12,6 +12,7 @@ use mloop_core::{EndpointName, ModelVersion, Sha256Digest, failpoint};
 use mloop_deployer::{DeployError, DeployRequest, Deployer, Janitor, Permission, SwitchRequest};
 use tokio::time::{Instant, sleep};
 
+use crate::acting::{Look, act, sight_pauses};
 use crate::archive;
 use crate::connection::{Clients, Connection};
 use crate::failure::{Class, Failure};
@@ -20,11 +21,6 @@ use crate::objects::{Content, Location, put_once};
 use crate::plan::{ConfigPlan, ModelPlan, tags};
 use crate::reaction::{Purpose, Reaction, Standing, describe, react};
 use crate::settings::SageMakerDeployerSettings;
-
-/// Tries of a call that may not see yet what was made a moment before, and the pause after the
-/// first; each further pause is twice as long. Twelve seconds in all.
-const SIGHT_TRIES: u32 = 7;
-const SIGHT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Further looks at a configuration that seems to be a stranger's; less than two seconds in all.
 const STRANGER_TRIES: usize = 3;
@@ -109,8 +105,7 @@ impl AwsSageMakerDeployer {
         Ok(react(found.as_ref(), wanted.version.version.digest, wanted.purpose))
     }
 
-    /// Carries a change out. Where its answer is lost or says that there is one already, a look
-    /// decides: SageMaker has no token by which a repeat would be known. Each try follows a look.
+    /// Carries a change out.
     async fn change(
         &self,
         clients: &Clients,
@@ -124,43 +119,32 @@ impl AwsSageMakerDeployer {
             self.delete_and_wait(clients, wanted.endpoint).await?;
             change = Reaction::Create;
         }
-        let mut result = Ok(());
-        for pause in pauses() {
+        let change = &change;
+        let call = || async move {
             wanted.ask().await?;
             failpoint::reach("sagemaker.changing");
-            result = if change == Reaction::Update {
-                let call = clients.sagemaker.update_endpoint().endpoint_name(endpoint);
+            let sent = if *change == Reaction::Update {
+                let call = clients.acting.update_endpoint().endpoint_name(endpoint);
                 let sent = call.endpoint_config_name(&config.name).send().await;
                 sent.map(drop).map_err(Failure::of)
             } else {
-                let call = clients.sagemaker.create_endpoint().endpoint_name(endpoint);
+                let call = clients.acting.create_endpoint().endpoint_name(endpoint);
                 let call = call.set_tags(Some(tags(&self.settings.tags, wanted.version)));
                 let sent = call.endpoint_config_name(&config.name).send().await;
                 sent.map(drop).map_err(Failure::of)
             };
-            if !result.as_ref().is_err_and(Failure::is_missing) {
-                break;
-            }
-            sleep(pause).await;
+            failpoint::reach("sagemaker.changed");
+            sent
+        };
+        let look = || async move {
             match self.reaction(clients, wanted).await? {
-                Reaction::Adopt => return Ok(()),
-                Reaction::Conflict(problem) => return Err(Failure::here(Class::Exists, problem)),
-                again if again == change => {}
-                _ => break,
+                Reaction::Adopt => Ok(Look::Done),
+                Reaction::Conflict(problem) => Err(Failure::here(Class::Exists, problem)),
+                again if again == *change => Ok(Look::AsBefore),
+                _ => Ok(Look::Changed),
             }
-        }
-        failpoint::reach("sagemaker.changed");
-        let Err(failure) = result.map_err(Failure::not_seen_yet) else { return Ok(()) };
-        match failure.class {
-            Class::Busy | Class::Exists | Class::InProgress => {
-                match self.reaction(clients, wanted).await? {
-                    Reaction::Adopt => Ok(()),
-                    Reaction::Conflict(problem) => Err(Failure::here(Class::Exists, problem)),
-                    _ => Err(failure),
-                }
-            }
-            _ => Err(failure),
-        }
+        };
+        act(clients, call, look).await.map(drop)
     }
 
     /// Puts the version into S3, and makes its model and configuration, as far as they are not there.
@@ -189,8 +173,13 @@ impl AwsSageMakerDeployer {
         let packed = tokio::task::spawn_blocking(move || archive::pack(&from)).await;
         let packed = packed.map_err(std::io::Error::other).and_then(|packed| packed);
         let archive = packed.map_err(|error| {
-            let problem = format!("packing {}: {error}", folder.display());
-            Failure::here(Class::Unfit, problem)
+            let class = match error.kind() {
+                std::io::ErrorKind::InvalidData => Class::Unfit,
+                std::io::ErrorKind::PermissionDenied => Class::Denied,
+                // A full disk says nothing of the version.
+                _ => Class::Busy,
+            };
+            Failure::here(class, format!("packing {}: {error}", folder.display()))
         })?;
         let below = format!("{}/{}/model.tar.gz", version.model, archive.digest);
         let artifact = self.artifacts.join(&below);
@@ -209,20 +198,20 @@ impl AwsSageMakerDeployer {
         if model_is_there(clients, plan).await? {
             return Ok(());
         }
-        let call = clients.sagemaker.create_model().model_name(&plan.name);
-        let sent = call
-            .primary_container(plan.container())
-            .execution_role_arn(plan.role())
-            .enable_network_isolation(plan.isolated())
-            .set_vpc_config(plan.vpc())
-            .set_tags(Some(tags(&self.settings.tags, version)))
-            .send()
-            .await;
-        let Err(failure) = sent.map_err(Failure::of) else { return Ok(()) };
-        match failure.class {
-            Class::Busy | Class::Exists if model_is_there(clients, plan).await? => Ok(()),
-            _ => Err(failure),
-        }
+        let call = || async move {
+            let call = clients.acting.create_model().model_name(&plan.name);
+            let sent = call
+                .primary_container(plan.container())
+                .execution_role_arn(plan.role())
+                .enable_network_isolation(plan.isolated())
+                .set_vpc_config(plan.vpc())
+                .set_tags(Some(tags(&self.settings.tags, version)))
+                .send()
+                .await;
+            sent.map(drop).map_err(|error| Failure::of(error).for_good())
+        };
+        let look = || async move { Ok(Look::of(model_is_there(clients, plan).await?)) };
+        act(clients, call, look).await.map(drop)
     }
 
     async fn ensure_config(
@@ -234,9 +223,8 @@ impl AwsSageMakerDeployer {
         if config_is_there(clients, plan).await? {
             return Ok(());
         }
-        let mut result = Ok(());
-        for pause in pauses() {
-            let call = clients.sagemaker.create_endpoint_config();
+        let call = || async move {
+            let call = clients.acting.create_endpoint_config();
             let sent = call
                 .endpoint_config_name(&plan.name)
                 .production_variants(plan.variant())
@@ -245,17 +233,10 @@ impl AwsSageMakerDeployer {
                 .set_tags(Some(tags(&self.settings.tags, version)))
                 .send()
                 .await;
-            result = sent.map(drop).map_err(Failure::of);
-            match &result {
-                Err(failure) if failure.is_missing() => sleep(pause).await,
-                _ => break,
-            }
-        }
-        let Err(failure) = result.map_err(Failure::not_seen_yet) else { return Ok(()) };
-        match failure.class {
-            Class::Busy | Class::Exists if config_is_there(clients, plan).await? => Ok(()),
-            _ => Err(failure),
-        }
+            sent.map(drop).map_err(Failure::of)
+        };
+        let look = || async move { Ok(Look::of(config_is_there(clients, plan).await?)) };
+        act(clients, call, look).await.map(drop)
     }
 
     async fn delete_and_wait(
@@ -299,6 +280,7 @@ impl AwsSageMakerDeployer {
         }
         let target = found.pending_deployment_summary().and_then(|one| one.endpoint_config_name());
         let serving = found.endpoint_config_name();
+        let reasons = odd.len();
         let mut pending = None;
         if let Some(config) = target {
             pending = Some(self.version_of(clients, config, &mut odd).await?);
@@ -312,7 +294,8 @@ impl AwsSageMakerDeployer {
                 configured = Some(digest);
             }
         }
-        Ok(Some(Standing { status, configured, pending, detail: odd.join("; ") }))
+        let (foreign, detail) = (odd.len() > reasons, odd.join("; "));
+        Ok(Some(Standing { status, configured, pending, foreign, detail }))
     }
 
     /// The version that a configuration serves. One that mloop did not make has none: it is told by
@@ -328,7 +311,7 @@ impl AwsSageMakerDeployer {
         }
         let mut found = read_version(clients, config).await?;
         // What another copy made a moment before may not be seen yet, and is no stranger's.
-        for pause in pauses().take(STRANGER_TRIES) {
+        for pause in sight_pauses().take(STRANGER_TRIES) {
             if found.is_ok() {
                 break;
             }
@@ -393,12 +376,18 @@ impl Deployer for AwsSageMakerDeployer {
 
 #[async_trait]
 impl Janitor for AwsSageMakerDeployer {
-    /// Asks for the deletion; an endpoint that is being created or changed cannot be deleted yet.
+    /// Asks for the deletion; an endpoint that is being created or changed cannot be deleted yet. One that
+    /// has become somebody else's is left alone: mloop's is gone.
     async fn remove_endpoint(&self, endpoint: &EndpointName) -> Result<(), DeployError> {
         let clients = self.connection.clients().await;
         let failed = self.failed(&format!("removing {endpoint}"));
-        match status(clients, endpoint).await.map_err(&failed)? {
-            None | Some(EndpointStatus::Deleting) => Ok(()),
+        match self.standing(clients, endpoint).await.map_err(&failed)? {
+            None => Ok(()),
+            Some(found) if found.status == EndpointStatus::Deleting => Ok(()),
+            Some(found) if found.foreign => {
+                tracing::warn!(%endpoint, found.detail, "not removed: it is not mloop's any more");
+                Ok(())
+            }
             Some(_) => delete(clients, endpoint).await.map_err(failed),
         }
     }
@@ -430,9 +419,4 @@ impl Janitor for AwsSageMakerDeployer {
 
 fn conflict(doing: &str, problem: String) -> DeployError {
     DeployError::Conflict { doing: doing.to_owned(), problem }
-}
-
-/// Pauses between tries of a call that names what was made a moment before.
-fn pauses() -> impl Iterator<Item = Duration> {
-    (0..SIGHT_TRIES).map(|count| SIGHT_PAUSE * 2_u32.pow(count))
 }

@@ -2,7 +2,7 @@
 //!
 //! | what came | class | what is done |
 //! |---|---|---|
-//! | throttling, 5xx, no or half an answer, time-out | `Busy` | the SDK repeats it with back-off; then a look decides, or the caller tries again later |
+//! | throttling, 5xx, no or half an answer, time-out | `Busy` | repeated with back-off: by the SDK what only looks, after a look what changes something; then the caller tries again later |
 //! | expired, missing or wrong credentials, no permission, a skewed clock | `Denied` | told at once |
 //! | "Could not find …", `NoSuchKey` | `Missing` | an answer to a look; after a creation it may not be to be seen yet, so it is asked again |
 //! | "Cannot create already existing …", `ResourceInUse`, 412 | `Exists` | a look: ours is adopted, another is a conflict |
@@ -76,6 +76,11 @@ impl Failure {
     /// What was made a moment before may be seen by a later call.
     pub(crate) fn not_seen_yet(self) -> Self {
         if self.is_missing() { Self { class: Class::Busy, ..self } } else { self }
+    }
+
+    /// What is missing has not been made a moment before, so that waiting does not help.
+    pub(crate) fn for_good(self) -> Self {
+        if self.is_missing() { Self { class: Class::Refused, ..self } } else { self }
     }
 
     pub(crate) fn is_missing(&self) -> bool {
@@ -156,7 +161,9 @@ fn classify(code: &str, message: &str, status: u16) -> Class {
         _ if CREDENTIALS.contains(&code) => Class::Denied,
         "RequestTimeTooSkewed" | "RequestExpired" => Class::Denied,
         "RequestTimeout" | "RequestTimeoutException" => Class::Busy,
-        "ResourceInUse" | "PreconditionFailed" | "ConditionalRequestConflict" => Class::Exists,
+        "ResourceInUse" | "PreconditionFailed" => Class::Exists,
+        // Another writes the same object at this moment: S3 asks for another try.
+        "ConditionalRequestConflict" => Class::Busy,
         "ResourceNotFound" | "NoSuchKey" | "NotFound" => Class::Missing,
         "NoSuchBucket" => Class::Refused,
         _ if says("already existing") => Class::Exists,

@@ -23,8 +23,7 @@ impl EndpointClient for AwsSageMakerDeployer {
     ) -> Result<Answer, DeployError> {
         let clients = self.connection.clients().await;
         let runtime = if invocation.fresh_connection {
-            // A client made anew has a pool of connections of its own.
-            aws_sdk_sagemakerruntime::Client::from_conf(clients.runtime.config().clone())
+            self.connection.fresh_runtime(clients)
         } else {
             clients.runtime.clone()
         };

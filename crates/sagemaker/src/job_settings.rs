@@ -1,6 +1,7 @@
 //! Settings of the submitter.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_sdk_sagemaker::config::Credentials;
@@ -81,21 +82,22 @@ impl Spec<Arc<dyn JobSubmitter>, PlatformDeps> for SageMakerSubmitterSettings {
     fn build(
         self,
         _name: String,
-        _deps: &PlatformDeps,
+        deps: &PlatformDeps,
     ) -> Result<Arc<dyn JobSubmitter>, BuildError> {
-        self.submitter(None)
+        self.submitter(&deps.base, None)
     }
 }
 
 impl SageMakerSubmitterSettings {
     pub(crate) fn submitter(
         self,
+        base: &Path,
         credentials: Option<Credentials>,
     ) -> Result<Arc<dyn JobSubmitter>, BuildError> {
         self.check()?;
         let jobs = location("jobs", &self.jobs)?;
         let secs = self.connection.timeout_secs;
-        let connection = Connection::new(self.connection.clone(), secs, credentials);
+        let connection = Connection::new(self.connection.clone(), base, secs, credentials)?;
         Ok(Arc::new(SageMakerSubmitter::new(self, jobs, connection)))
     }
 
@@ -173,7 +175,7 @@ mod tests {
             }
             let settings: SageMakerSubmitterSettings =
                 serde_json::from_value(settings).expect("known settings");
-            let path = settings.submitter(None).err().map(|error| match error {
+            let path = settings.submitter(Path::new("."), None).err().map(|error| match error {
                 BuildError::Settings { path, .. } => path,
                 other => panic!("{other}"),
             });

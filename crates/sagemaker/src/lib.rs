@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `connection` | region, addresses, time limits; the clients, made at their first use |
 //! | `failure` | the one policy of what an answer of AWS means |
+//! | `acting` | calls that change something, each preceded by a look |
 //! | `archive`, `objects` | a version as reproducible `model.tar.gz`; S3 |
 //! | `names`, `plan` | names that derive from what they name, and what is asked for under them |
 //! | `reaction` | what is done about each state of an endpoint |
@@ -14,8 +15,10 @@
 //! content, each change is preceded by a look, and after a call without a clear answer a look decides.
 //!
 //! S3 is spoken to with `aws-sdk-s3` rather than through another client, so that credentials, time
-//! limits, repeats and the meaning of errors are those of the other two services.
+//! limits, repeats and the meaning of errors are those of the other two services. An object is written on
+//! condition that there is none, so that the SDK may repeat that.
 
+mod acting;
 mod archive;
 mod connection;
 mod deployer;

@@ -1,8 +1,9 @@
-//! Looks at what there is, and the one call whose answer a look replaces.
+//! Looks at what there is, and deletion.
 
 use aws_sdk_sagemaker::types::EndpointStatus;
 use mloop_core::{EndpointName, Sha256Digest};
 
+use crate::acting::{Look, act};
 use crate::connection::Clients;
 use crate::failure::{Class, Failure};
 use crate::names::belongs;
@@ -21,20 +22,20 @@ pub(crate) async fn status(
     }
 }
 
-/// Asks for a deletion. Lost answers are looked after: what is gone or going is fine.
+/// Asks for a deletion: what is gone or going is fine.
 pub(crate) async fn delete(clients: &Clients, endpoint: &EndpointName) -> Result<(), Failure> {
-    let call = clients.sagemaker.delete_endpoint().endpoint_name(endpoint.as_str());
-    match call.send().await.map_err(Failure::of) {
-        Ok(_) => Ok(()),
-        Err(failure) if failure.is_missing() => Ok(()),
-        Err(failure) if matches!(failure.class, Class::Busy | Class::InProgress) => {
-            match status(clients, endpoint).await? {
-                None | Some(EndpointStatus::Deleting) => Ok(()),
-                Some(_) => Err(failure),
-            }
+    let call = || async move {
+        let call = clients.acting.delete_endpoint().endpoint_name(endpoint.as_str());
+        match call.send().await.map_err(Failure::of) {
+            Err(failure) if !failure.is_missing() => Err(failure),
+            _ => Ok(()),
         }
-        Err(failure) => Err(failure),
-    }
+    };
+    let look = || async move {
+        let found = status(clients, endpoint).await?;
+        Ok(Look::of(found.is_none_or(|status| status == EndpointStatus::Deleting)))
+    };
+    act(clients, call, look).await.map(drop)
 }
 
 /// The version of a configuration that mloop made, or why it is none.

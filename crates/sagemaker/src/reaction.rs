@@ -14,6 +14,9 @@
 //! | `Deleting` | wait, create | a person | a person |
 //! | one that this release does not know | later | later | later |
 //!
+//! A staging endpoint that has, or is about to have, a configuration which mloop did not make is a person's
+//! in every state but `Deleting`: the name in the settings may be another team's.
+//!
 //! Production is never deleted, although SageMaker permits nothing else of a failed endpoint.
 
 use aws_sdk_sagemaker::types::EndpointStatus;
@@ -28,6 +31,8 @@ pub(crate) struct Standing {
     pub(crate) configured: Option<Sha256Digest>,
     /// What a change under way leads to.
     pub(crate) pending: Option<Sha256Digest>,
+    /// Whether a configuration of it is none of mloop's.
+    pub(crate) foreign: bool,
     /// `FailureReason`, and what is odd about the configurations.
     pub(crate) detail: String,
 }
@@ -64,6 +69,10 @@ pub(crate) fn react(found: Option<&Standing>, wanted: Sha256Digest, purpose: Pur
         Reaction::Conflict(format!("it is {status} ({detail}): {what}"))
     };
     match found.status {
+        EndpointStatus::Deleting if purpose == Purpose::Staging => Reaction::Recreate,
+        _ if purpose == Purpose::Staging && found.foreign => {
+            person("it is not mloop's; name another as `staging_endpoint`, or delete it")
+        }
         EndpointStatus::InService if found.pending.is_none() => in_service(found, wanted, purpose),
         EndpointStatus::InService | EndpointStatus::Creating | EndpointStatus::Updating => {
             changing(found, wanted, purpose)
@@ -92,10 +101,9 @@ pub(crate) fn react(found: Option<&Standing>, wanted: Sha256Digest, purpose: Pur
                  it, then run again",
             ),
         },
-        EndpointStatus::Deleting => match purpose {
-            Purpose::Staging => Reaction::Recreate,
-            _ => person("somebody deletes production; find out who, then run again"),
-        },
+        EndpointStatus::Deleting => {
+            person("somebody deletes production; find out who, then run again")
+        }
         _ => later("a state that this release of mloop does not know"),
     }
 }
@@ -148,7 +156,7 @@ fn stranger(
 
 /// The standing in the words of the contract.
 pub(crate) fn describe(found: Standing) -> EndpointDescription {
-    let Standing { status, configured, pending, detail } = found;
+    let Standing { status, configured, pending, detail, .. } = found;
     let state = match status {
         EndpointStatus::InService => EndpointState::InService,
         EndpointStatus::OutOfService
@@ -203,7 +211,7 @@ mod tests {
             [Purpose::Staging, Purpose::Switch { current }, Purpose::Rollback { current }];
         let row = |status: &str, configured, pending| -> String {
             let (status, detail) = (EndpointStatus::from(status), String::new());
-            let found = Standing { status, configured, pending, detail };
+            let found = Standing { status, configured, pending, foreign: false, detail };
             purposes.iter().map(|purpose| letter(&react(Some(&found), new, *purpose))).collect()
         };
         // For each state in their order: it serves the old version and goes nowhere else, or to the
@@ -229,10 +237,22 @@ mod tests {
         for purpose in purposes {
             assert_eq!(react(None, new, purpose), Reaction::Create);
         }
+        for status in ALL {
+            let found = Standing {
+                status: EndpointStatus::from(status),
+                configured: Some(other),
+                pending: None,
+                foreign: true,
+                detail: "not mloop's".to_owned(),
+            };
+            let expected = if status == "Deleting" { 'R' } else { 'P' };
+            assert_eq!(letter(&react(Some(&found), new, Purpose::Staging)), expected, "{status}");
+        }
         let foreign = Standing {
             status: EndpointStatus::InService,
             configured: Some(other),
             pending: None,
+            foreign: true,
             detail: String::new(),
         };
         let first = react(Some(&foreign), new, Purpose::Switch { current: None });
@@ -251,6 +271,7 @@ mod tests {
                 status: EndpointStatus::from(status),
                 configured: None,
                 pending: None,
+                foreign: false,
                 detail: "why".to_owned(),
             };
             let told = describe(standing);

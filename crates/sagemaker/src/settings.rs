@@ -1,6 +1,7 @@
 //! Settings of the deployer.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_sdk_sagemaker::config::Credentials;
@@ -127,20 +128,21 @@ fn default_instance_count() -> u32 {
 impl Spec<Endpoints, PlatformDeps> for SageMakerDeployerSettings {
     const KIND: &'static str = "sagemaker";
 
-    fn build(self, _name: String, _deps: &PlatformDeps) -> Result<Endpoints, BuildError> {
-        self.endpoints(None)
+    fn build(self, _name: String, deps: &PlatformDeps) -> Result<Endpoints, BuildError> {
+        self.endpoints(&deps.base, None)
     }
 }
 
 impl SageMakerDeployerSettings {
     pub(crate) fn endpoints(
         self,
+        base: &Path,
         credentials: Option<Credentials>,
     ) -> Result<Endpoints, BuildError> {
         self.check()?;
         let artifacts = location("artifacts", &self.artifacts)?;
         let settings = self.connection.clone();
-        let connection = Connection::new(settings, self.invoke_timeout_secs, credentials);
+        let connection = Connection::new(settings, base, self.invoke_timeout_secs, credentials)?;
         let deployer = Arc::new(AwsSageMakerDeployer::new(self, artifacts, connection));
         Ok(Endpoints { deployer: deployer.clone(), client: deployer.clone(), janitor: deployer })
     }

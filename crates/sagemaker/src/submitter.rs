@@ -24,6 +24,7 @@ use mloop_core::job::{JobSpec, JobStatus};
 use mloop_core::{JobId, Sha256Digest, canonical_json, failpoint};
 use mloop_platform::{JobSubmitter, PlatformError, Submission};
 
+use crate::acting::{Done, Look, act};
 use crate::connection::{Clients, Connection};
 use crate::failure::{Class, Failure};
 use crate::job_settings::SageMakerSubmitterSettings;
@@ -129,44 +130,44 @@ impl SageMakerSubmitter {
         attempt: u32,
         digest: Sha256Digest,
     ) -> Result<Submission, Failure> {
-        let handle = attempt_name(&spec.job_id, attempt);
+        let name = &attempt_name(&spec.job_id, attempt);
         let settings = &self.settings;
-        let call = clients.sagemaker.create_training_job().training_job_name(&handle);
-        let sent = call
-            .algorithm_specification(self.algorithm())
-            .role_arn(&settings.role_arn)
-            .set_input_data_config(Some(self.channels(&spec.job_id)))
-            .output_data_config(self.output(&spec.job_id))
-            .resource_config(self.resources())
-            .stopping_condition(
-                StoppingCondition::builder()
-                    .max_runtime_in_seconds(signed(settings.max_runtime_secs))
-                    .build(),
-            )
-            .checkpoint_config(
-                CheckpointConfig::builder()
-                    .s3_uri(self.below(&spec.job_id, "checkpoints").to_string())
-                    .local_path(CHECKPOINTS)
-                    .build(),
-            )
-            .enable_network_isolation(settings.network_isolation)
-            .set_vpc_config(settings.vpc.as_ref().map(vpc))
-            .set_environment(Some(self.environment(digest)))
-            .set_tags(Some(self.tags(spec)))
-            .send()
-            .await;
-        failpoint::reach("sagemaker.job_created");
-        let Err(failure) = sent.map_err(Failure::of) else {
-            return Ok(Submission { handle, adopted: false });
+        let call = || async move {
+            let call = clients.acting.create_training_job().training_job_name(name);
+            let sent = call
+                .algorithm_specification(self.algorithm())
+                .role_arn(&settings.role_arn)
+                .set_input_data_config(Some(self.channels(&spec.job_id)))
+                .output_data_config(self.output(&spec.job_id))
+                .resource_config(self.resources())
+                .stopping_condition(
+                    StoppingCondition::builder()
+                        .max_runtime_in_seconds(signed(settings.max_runtime_secs))
+                        .build(),
+                )
+                .checkpoint_config(
+                    CheckpointConfig::builder()
+                        .s3_uri(self.below(&spec.job_id, "checkpoints").to_string())
+                        .local_path(CHECKPOINTS)
+                        .build(),
+                )
+                .enable_network_isolation(settings.network_isolation)
+                .set_vpc_config(settings.vpc.as_ref().map(vpc))
+                .set_environment(Some(self.environment(digest)))
+                .set_tags(Some(self.tags(spec)))
+                .send()
+                .await;
+            failpoint::reach("sagemaker.job_created");
+            sent.map(drop).map_err(|error| Failure::of(error).for_good())
         };
-        // The answer was lost, or another submitter was faster: what is there decides.
-        if matches!(failure.class, Class::Busy | Class::Exists)
-            && let Some(found) = described(clients, &handle).await?
-        {
-            compare(&handle, &found, digest)?;
-            return Ok(Submission { handle, adopted: true });
-        }
-        Err(failure)
+        let look = || async move {
+            let Some(found) = described(clients, name).await? else { return Ok(Look::AsBefore) };
+            compare(name, &found, digest)?;
+            Ok(Look::Done)
+        };
+        let done = act(clients, call, look).await?;
+        // One that a look finds may be another submitter's.
+        Ok(Submission { handle: name.clone(), adopted: done == Done::Found })
     }
 
     /// The last training job of a chain; none when the job was never submitted.
@@ -233,19 +234,18 @@ impl SageMakerSubmitter {
         if last.found.training_job_status() != Some(&TrainingJobStatus::InProgress) {
             return Ok(());
         }
-        let name = attempt_name(job, last.attempt);
-        let call = clients.sagemaker.stop_training_job().training_job_name(&name);
-        let Err(failure) = call.send().await.map_err(Failure::of) else { return Ok(()) };
-        if matches!(failure.class, Class::Denied) {
-            return Err(failure);
-        }
-        // It may have ended in between, or the answer was lost.
-        match described(clients, &name).await? {
-            Some(found) if found.training_job_status() == Some(&TrainingJobStatus::InProgress) => {
-                Err(failure)
-            }
-            _ => Ok(()),
-        }
+        let name = &attempt_name(job, last.attempt);
+        let call = || async move {
+            let sent = clients.acting.stop_training_job().training_job_name(name).send().await;
+            sent.map(drop).map_err(Failure::of)
+        };
+        // It may have ended in between.
+        let look = || async move {
+            let found = described(clients, name).await?;
+            let status = found.as_ref().and_then(|found| found.training_job_status());
+            Ok(Look::of(status != Some(&TrainingJobStatus::InProgress)))
+        };
+        act(clients, call, look).await.map(drop)
     }
 
     fn below(&self, job: &JobId, part: &str) -> Location {

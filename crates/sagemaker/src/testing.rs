@@ -1,5 +1,6 @@
 //! The same components with credentials that a test gives, rather than those of the machine.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_sdk_sagemaker::config::Credentials;
@@ -18,7 +19,7 @@ fn credentials([id, secret]: [&str; 2]) -> Option<Credentials> {
 /// When the settings are wrong.
 #[must_use]
 pub fn endpoints(settings: SageMakerDeployerSettings, keys: [&str; 2]) -> Endpoints {
-    settings.endpoints(credentials(keys)).expect("settings of a test")
+    settings.endpoints(Path::new("."), credentials(keys)).expect("settings of a test")
 }
 
 /// A submitter with a key id and a secret key.
@@ -27,5 +28,5 @@ pub fn endpoints(settings: SageMakerDeployerSettings, keys: [&str; 2]) -> Endpoi
 /// When the settings are wrong.
 #[must_use]
 pub fn submitter(settings: SageMakerSubmitterSettings, keys: [&str; 2]) -> Arc<dyn JobSubmitter> {
-    settings.submitter(credentials(keys)).expect("settings of a test")
+    settings.submitter(Path::new("."), credentials(keys)).expect("settings of a test")
 }

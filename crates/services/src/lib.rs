@@ -17,6 +17,7 @@
 )]
 
 mod bench;
+mod bounded;
 mod engine;
 mod entries;
 mod health;
@@ -31,6 +32,7 @@ mod start;
 use std::path::PathBuf;
 
 pub use bench::{Bench, Started};
+pub use bounded::run_within;
 pub use entries::{
     Airflow, Alertmanager, Mlflow, MlflowAuth, Moto, Postgres, Prometheus, Pushgateway, Python,
     Smtp,

@@ -17,16 +17,13 @@ pub(crate) enum Meaning {
     Strange,
 }
 
-/// The meaning of a status with the word that Slack answers in.
-pub(crate) fn meaning(status: u16, word: Option<&str>, retry_after: Option<&str>) -> Meaning {
+/// The meaning of a status with the word that Slack answers in, and with the wait that it asks for.
+pub(crate) fn meaning(status: u16, word: Option<&str>, retry_after: Option<Duration>) -> Meaning {
     match status {
         200 if word == Some("ok") => Meaning::Sent,
         400 | 413 => Meaning::Form,
         401 | 403 | 404 | 410 => Meaning::Closed,
-        408 | 429 | 500.. => {
-            let seconds = retry_after.and_then(|text| text.trim().parse().ok());
-            Meaning::Later(seconds.map(Duration::from_secs))
-        }
+        408 | 429 | 500.. => Meaning::Later(retry_after),
         _ => Meaning::Strange,
     }
 }
@@ -79,12 +76,12 @@ mod tests {
             (404, "channel_not_found", None, Meaning::Closed),
             (404, "no_service", None, Meaning::Closed),
             (410, "channel_is_archived", None, Meaning::Closed),
-            (429, "rate_limited", Some("30"), later(30)),
-            (429, "", Some("Fri, 27 Nov 2026 21:00:00 GMT"), Meaning::Later(None)),
+            (429, "rate_limited", Some(30), later(30)),
             (429, "", None, Meaning::Later(None)),
             (500, "rollup_error", None, Meaning::Later(None)),
-            (503, "", Some("1"), later(1)),
+            (503, "", Some(1), later(1)),
         ] {
+            let retry_after = retry_after.map(Duration::from_secs);
             let found = meaning(status, word(body.as_bytes()), retry_after);
             assert_eq!(found, expected, "{status} {body}");
         }

@@ -106,7 +106,7 @@ impl SlackNotifier {
             PlatformError::invalid(doing, mloop_core::error_chain(&error))
         })?;
         let word = word(&answer.body).map(str::to_owned);
-        let meaning = meaning(answer.status, word.as_deref(), answer.header("retry-after"));
+        let meaning = meaning(answer.status, word.as_deref(), answer.retry_after());
         Ok(Said { status: answer.status, word, meaning })
     }
 

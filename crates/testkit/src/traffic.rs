@@ -149,12 +149,16 @@ pub fn write_labels(
     std::fs::create_dir_all(&folder).map_err(KitError::io("making the folder of labels"))?;
     let write = || {
         let mut file = std::fs::File::create(folder.join(format!("{name}.jsonl")))?;
-        for (id, class) in labels {
-            writeln!(file, "{}", GroundTruth::new(id, class).to_line())?;
-        }
+        file.write_all(label_lines(labels).as_bytes())?;
         file.sync_all()
     };
     write().map_err(KitError::io("writing labels"))
+}
+
+/// Labels as lines of a ground-truth file.
+#[must_use]
+pub fn label_lines(labels: &[(String, String)]) -> String {
+    labels.iter().map(|(id, class)| GroundTruth::new(id, class).to_line() + "\n").collect()
 }
 
 /// The same answers, given in another hour, as lines of a capture file: a second apart, under ids of

@@ -10,6 +10,7 @@ mod loop_turns;
 mod notifiers;
 mod postgres;
 mod replay;
+mod s3;
 mod tables;
 mod terminal;
 mod tour;

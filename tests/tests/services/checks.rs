@@ -50,11 +50,12 @@ fn the_shipped_configurations_build_and_say_that_nobody_answers() {
     // AWS's own address is somebody's.
     let connection = "region: eu-central-1\n      endpoint_url: https://sagemaker.example.invalid";
     changes.push(("deployment_config.yaml", "region: eu-central-1", connection.to_owned()));
-    // Images and captured traffic that are not there would be mistakes of the configuration.
-    write_data_sets(&folder.path().join("data")).expect("written");
-    for below in ["capture", "labels"] {
-        std::fs::create_dir(folder.path().join(below)).expect("made");
+    for file in ["monitoring_config.yaml", "training_config.yaml"] {
+        let s3 = "s3: {region: eu-central-1, endpoint_url: https://s3.example.invalid}";
+        changes.push((file, "s3: {region: eu-central-1}", s3.to_owned()));
     }
+    // Images that are not there would be mistakes of the configuration.
+    write_data_sets(&folder.path().join("data")).expect("written");
     for file in ["monitoring_config.yaml", "training_config.yaml"] {
         changes.push((file, "/srv/mloop", folder.path().display().to_string()));
     }

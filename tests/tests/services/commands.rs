@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use mloop_services::{Service, Services};
+use mloop_s3::testing::KEYS;
+use mloop_services::{Service, Services, run_within};
 use mloop_testkit::program;
 use mloop_tests::root;
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::configured::Jobs;
 use crate::dags::DAGS;
-use crate::world::{KEYS, World, this_hour};
+use crate::world::{World, this_hour};
 
 /// What one run of a DAG left in the database: its tasks' states and `XCom`s.
 const LEFT: &str = "
@@ -26,6 +28,9 @@ for task, key, value in db.execute('select task_id, key, value from xcom where r
     xcoms.setdefault(task, {})[key] = json.loads(value)
 print(json.dumps({'tasks': tasks, 'xcoms': xcoms}))
 ";
+
+/// Longest time of one command: a DAG's run takes less than a minute.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// `airflow` on the command line, with a home of its own.
 struct CommandLine<'a> {
@@ -65,7 +70,7 @@ impl<'a> CommandLine<'a> {
         for dag in DAGS {
             command.env(dag.variable(), self.world.configs().join(dag.config));
         }
-        let output = command.output().expect("airflow starts");
+        let output = run_within(&mut command, LIMIT).unwrap_or_else(|error| panic!("{error}"));
         assert!(output.status.success(), "{arguments:?}: {}", text(&output));
     }
 
@@ -73,8 +78,9 @@ impl<'a> CommandLine<'a> {
     fn test(&self, dag: &str, more: &[&str]) -> Run {
         self.call(&[&["dags", "test", dag], more].concat());
         let database = self.home.path().join("airflow.db");
-        let left = Command::new(&self.python).args(["-c", LEFT]).arg(database).arg(dag).output();
-        let left = left.expect("python runs");
+        let mut left = Command::new(&self.python);
+        let left = run_within(left.args(["-c", LEFT]).arg(database).arg(dag), LIMIT);
+        let left = left.unwrap_or_else(|error| panic!("{error}"));
         assert!(left.status.success(), "{}", text(&left));
         Run(serde_json::from_slice(&left.stdout).expect("JSON"))
     }

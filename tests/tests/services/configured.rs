@@ -17,8 +17,10 @@ const WEBHOOK: &str = "services/T0/B0/hunter2";
 /// Who trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Jobs {
-    /// As shipped: runs of a DAG.
+    /// As shipped: runs of a DAG, whose events wake the next one.
     Airflow,
+    /// The same, with every event lost.
+    AirflowUnheard,
     /// Processes beside the task that asks for them.
     Processes,
     /// Jobs of Kubernetes.
@@ -32,6 +34,7 @@ impl Jobs {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Airflow => "airflow",
+            Self::AirflowUnheard => "unheard",
             Self::Processes => "processes",
             Self::Kubernetes => "kubernetes",
             Self::SageMaker => "sagemaker",
@@ -41,6 +44,11 @@ impl Jobs {
     /// Jobs outside of Airflow emit no event when they end.
     pub(crate) fn woken(self) -> Woken {
         if self == Self::Airflow { Woken::ByEvents } else { Woken::ByTheClock }
+    }
+
+    /// Whether they are runs of the training DAG.
+    pub(crate) fn are_runs(self) -> bool {
+        matches!(self, Self::Airflow | Self::AirflowUnheard)
     }
 }
 
@@ -89,6 +97,14 @@ impl World {
             changes.push((file, "host: smtp.example.org", mail.clone()));
             changes.push((file, "<mloop@example.org>", format!("<{}>", self.sender())));
         }
+        for file in [monitoring, training, deployment] {
+            changes.push((file, "company-models", self.name.clone()));
+        }
+        for file in [monitoring, training] {
+            let moto = &services.moto().url;
+            let s3 = format!("s3: {{region: eu-central-1, endpoint_url: {moto}}}");
+            changes.push((file, "s3: {region: eu-central-1}", s3));
+        }
         let connection = format!(
             "region: eu-central-1\n      endpoint_url: {}\n      s3_endpoint_url: {}",
             self.simulator.url(),
@@ -111,7 +127,6 @@ impl World {
                 to("windows: {at_least: 1, of_windows: 1}"),
             ),
             (deployment, "region: eu-central-1", connection),
-            (deployment, "company-models", self.name.clone()),
             (deployment, "latency_p99_millis: 500.0", to("latency_p99_millis: 5000.0")),
             (deployment, "latency_requests: 100", to("latency_requests: 10")),
             (deployment, "poll_ms: 15000", to("poll_ms: 200")),
@@ -128,9 +143,12 @@ impl World {
     fn submitter(&self, services: &Services) -> String {
         let program = program::path("training_main").expect("built").display().to_string();
         match self.jobs {
-            Jobs::Airflow => {
+            Jobs::Airflow | Jobs::AirflowUnheard => {
                 let airflow = services.airflow();
                 let shipped = AIRFLOW.replace("https://airflow.example.org", &airflow.url);
+                let suffix = self.jobs.woken().suffix(self.jobs.name());
+                let dag = format!("dag_id: mloop_training{suffix}");
+                let shipped = shipped.replace("dag_id: mloop_training", &dag);
                 shipped.replace("username: mloop", &format!("username: {}", airflow.username))
             }
             Jobs::Processes => {
@@ -146,34 +164,52 @@ impl World {
                 let kubeconfig = cluster.kubeconfig(&at, TOKEN).display().to_string();
                 let command = format!("[{program},");
                 let kubeconfig = format!("kubeconfig: {kubeconfig}");
-                let changes = [("kubeconfig: null", kubeconfig), ("[training_main,", command)];
+                let secrets = "    - {env: AWS_ACCESS_KEY_ID, name: aws-id, key: id}\n    - {env: \
+                               AWS_SECRET_ACCESS_KEY, name: aws-secret, key: secret}\n  run_as_user";
+                let changes = [
+                    ("kubeconfig: null", kubeconfig),
+                    ("[training_main,", command),
+                    ("  run_as_user", secrets.to_owned()),
+                ];
                 example("kubernetes", &changes)
             }
             Jobs::SageMaker => {
-                let config = self.configs().join("training_config.yaml").display().to_string();
                 let connection = format!(
                     "{{region: eu-central-1, endpoint_url: {}, s3_endpoint_url: {}}}",
                     self.simulator.url(),
                     services.moto().url
                 );
-                let example = example(
+                example(
                     "sagemaker",
                     &[
                         ("{region: eu-central-1}", connection),
                         ("[training_main,", format!("[{program},")),
-                        ("/opt/ml/input/data/config/training_config.yaml", config),
                         ("company-models", self.name.clone()),
+                        ("company-secrets", self.name.clone()),
                     ],
-                );
-                let channels = ["    channels:", "      config: s3:", "      data: s3:"];
-                let is_channel = |line: &&str| channels.iter().any(|one| line.starts_with(one));
-                example
-                    .lines()
-                    .filter(|line| !is_channel(line))
-                    .map(|line| format!("{line}\n"))
-                    .collect()
+                )
             }
         }
+    }
+
+    /// The training configuration as a container has it that finds everything in channels.
+    pub(crate) fn in_channels(&self) -> String {
+        let path = self.configs().join("training_config.yaml");
+        let mut text = std::fs::read_to_string(path).expect("just written");
+        let here = self.folder().display();
+        for (from, to) in [
+            ("secrets/mlflow-password".to_owned(), "../secrets/mlflow-password"),
+            (format!("{here}/data/"), "../data/"),
+            (format!("s3://{}/captured", self.name), "../captured"),
+            (format!("s3://{}/labels", self.name), "../labels"),
+            (format!("{here}/training"), "../../../checkpoints/work"),
+        ] {
+            assert!(text.contains(&from), "the configuration no longer holds `{from}`");
+            text = text.replace(&from, to);
+        }
+        // Folders need no connection to S3.
+        let is_needed = |line: &&str| !line.trim_start().starts_with("s3: {region");
+        text.lines().filter(is_needed).map(|line| format!("{line}\n")).collect()
     }
 
     pub(crate) fn write_secrets(&self, services: &Services) {

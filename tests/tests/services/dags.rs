@@ -5,12 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use mloop_s3::testing::KEYS;
 use mloop_services::Services;
 use mloop_testkit::program;
 use mloop_tests::root;
 
 use crate::airflow::Airflow;
-use crate::world::KEYS;
+use crate::configured::Jobs;
 
 /// A DAG as shipped, and the file of its configuration.
 #[derive(Clone, Copy)]
@@ -52,11 +53,12 @@ impl Woken {
         }
     }
 
-    /// Of the shipped DAGs those that a loop needs. One that goes by the clock has its jobs done outside of
-    /// Airflow.
-    fn dags(self) -> Vec<Dag> {
-        let all = DAGS.into_iter();
-        all.filter(|dag| self == Self::ByEvents || dag.id != "mloop_training").collect()
+    /// What the ids of a loop's DAGs end with.
+    pub(crate) fn suffix(self, name: &str) -> String {
+        match self {
+            Self::ByEvents => String::new(),
+            Self::ByTheClock => format!("_{name}"),
+        }
     }
 }
 
@@ -104,7 +106,10 @@ impl Dag {
             .shipped()
             .with(&format!("dag_id=\"{}\"", self.id), &format!("dag_id=\"{id}\""))
             .with(&format!("\"${}\"", self.variable()), &format!("\"{}\"", config.display()));
-        let Some(clock) = self.clock() else { return shipped.with("tells=MONITORED,", "").text };
+        let Some(clock) = self.clock() else {
+            let told = if self.id == "mloop_training" { "STAGING_READY" } else { "MONITORED" };
+            return shipped.with(&format!("tells={told},"), "").text;
+        };
         let asset = if self.id == "mloop_retraining" { "MONITORED" } else { "STAGING_READY" };
         let own = format!(
             "from airflow.sdk import Asset\nfrom mloop_tasks import binary\n{asset} = Asset(\"{id}\")"
@@ -125,12 +130,11 @@ impl Dag {
 
 impl Dags {
     /// Puts the DAGs of a loop in place; Airflow finds them within seconds.
-    pub(crate) fn new(woken: Woken, name: &str, configs: &Path) -> Self {
-        let suffix = match woken {
-            Woken::ByEvents => String::new(),
-            Woken::ByTheClock => format!("_{name}"),
-        };
-        let mut dags = Self { airflow: Airflow::new(&suffix), dags: woken.dags(), placed: vec![] };
+    pub(crate) fn new(jobs: Jobs, configs: &Path) -> Self {
+        let woken = jobs.woken();
+        let airflow = Airflow::new(&woken.suffix(jobs.name()));
+        let needed = DAGS.into_iter().filter(|dag| jobs.are_runs() || dag.id != "mloop_training");
+        let mut dags = Self { airflow, dags: needed.collect(), placed: vec![] };
         place_what_all_share();
         let folder = Services::running().airflow().dags_folder.clone();
         for dag in &dags.dags {

@@ -1,6 +1,7 @@
 //! The loop under the scheduler: once woken by events alone, and by the clock alone with the jobs of each
-//! submitter outside of Airflow.
+//! submitter.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::{SubsecRound as _, TimeDelta, Timelike as _};
@@ -28,7 +29,7 @@ struct Round {
 impl Round {
     fn new(jobs: Jobs) -> Self {
         let world = World::new(jobs);
-        Self { dags: Dags::new(jobs.woken(), jobs.name(), &world.configs()), world }
+        Self { dags: Dags::new(jobs, &world.configs()), world }
     }
 }
 
@@ -55,7 +56,7 @@ fn around(Round { dags, world }: &Round) {
         outlives_its_task(world);
     }
     let digest = match world.jobs {
-        Jobs::Airflow => trained(airflow, &job),
+        _ if world.jobs.are_runs() => trained(airflow, &job),
         _ => closed(airflow)["version"]["digest"].clone(),
     };
     let by = deployed(airflow, woken);
@@ -207,8 +208,24 @@ fn the_loop_turns_by_events_with_jobs_of_airflow() {
 }
 
 #[test]
+fn the_loop_turns_by_the_clock_with_jobs_of_airflow_whose_events_are_lost() {
+    around(&Round::new(Jobs::AirflowUnheard));
+}
+
+#[test]
 fn the_loop_turns_by_the_clock_with_jobs_of_sagemaker() {
-    around(&Round::new(Jobs::SageMaker));
+    let round = Round::new(Jobs::SageMaker);
+    around(&round);
+    let calls = round.world.simulator.calls();
+    let made = calls.iter().find(|call| call.operation == "CreateTrainingJob").expect("a job");
+    let channels = made.request["InputDataConfig"].as_array().expect("channels");
+    let names: BTreeSet<&str> =
+        channels.iter().filter_map(|channel| channel["ChannelName"].as_str()).collect();
+    let expected = ["captured", "config", "data", "job", "labels", "secrets"];
+    assert_eq!(names, BTreeSet::from(expected));
+    // The training signed in with it.
+    let password = round.world.mlflow().password;
+    assert!(!made.request.to_string().contains(&password), "{}", made.request);
 }
 
 #[test]

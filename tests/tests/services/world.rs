@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
@@ -10,15 +11,16 @@ use mloop_core::capture::{CaptureRecord, hour_folder};
 use mloop_core::{Clock as _, EndpointName, Secret, Sha256Digest, SystemClock};
 use mloop_deployer::{EndpointClient, Invocation};
 use mloop_http::testing::{Reply, Server};
-use mloop_http::{Client, Credentials, Method, Policy, Request, Service};
+use mloop_http::{Client, Credentials, Method, Policy, Service};
 use mloop_kubernetes::testing::Cluster;
 use mloop_platform::{Lease, Leases, LedgerRegistry, PlatformDeps};
+use mloop_s3::testing::{KEYS, TestBucket};
 use mloop_sagemaker_simulator::{Delays, Settings, Simulator, Storage};
 use mloop_services::{MlflowAuth, Services};
 use mloop_testkit::camera::Camera;
 use mloop_testkit::program::{Finished, Program};
 use mloop_testkit::small::{pictures, write_data_sets};
-use mloop_testkit::traffic::{Sender, moved, write_labels};
+use mloop_testkit::traffic::{Sender, label_lines, moved};
 use mloop_testkit::{configs, jobs};
 use tempfile::TempDir;
 
@@ -26,9 +28,6 @@ use crate::callers::{Measuring, record};
 use crate::configured::Jobs;
 use crate::dags::Woken;
 use crate::database::Database;
-
-/// AWS's credentials; moto and the simulator take any.
-pub(crate) const KEYS: [&str; 2] = ["test", "test"];
 
 /// Its own model, database, bucket, SageMaker and chat; the rest is the bench's.
 pub(crate) struct World {
@@ -38,6 +37,7 @@ pub(crate) struct World {
     /// Where jobs of Kubernetes run.
     pub(crate) cluster: Option<Cluster>,
     pub(crate) jobs: Jobs,
+    bucket: TestBucket,
     folder: TempDir,
     /// Name of the model and of the bucket, and the sender of mails: no other test has it.
     pub(crate) name: String,
@@ -46,20 +46,21 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(jobs: Jobs) -> Self {
-        let name = format!("{}-{}", jobs.name(), SystemClock.now().timestamp_millis());
+        // Two tests may begin in one millisecond.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{}-{count}", jobs.name(), SystemClock.now().timestamp_millis());
         let services = Services::running();
         let folder = tempfile::tempdir().expect("a folder");
-        for below in ["capture", "labels"] {
-            std::fs::create_dir(folder.path().join(below)).expect("made");
-        }
         write_data_sets(&folder.path().join("data")).expect("written");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let s3_url = services.moto().url.clone();
-        runtime.block_on(make_bucket(&s3_url, &name));
+        let bucket = runtime.block_on(TestBucket::create(&s3_url, &name));
         let credentials = Some((KEYS[0].to_owned(), KEYS[1].to_owned()));
         let settings = Settings {
             delays: Delays::all(Duration::from_millis(200)),
-            capture: Some(folder.path().join("capture")),
+            // What is captured is asked for, rather than waited for.
+            capture_every: Duration::from_secs(3600),
             run_jobs: jobs == Jobs::SageMaker,
             ..Settings::new(Storage { endpoint_url: Some(s3_url), credentials })
         };
@@ -68,7 +69,8 @@ impl World {
         let chat = Server::new(&[Reply::of(200, "", "ok")]);
         let database = Database::new(&name.replace('-', "_"));
         let cluster = (jobs == Jobs::Kubernetes).then(Cluster::with_a_node);
-        let world = Self { simulator, chat, database, cluster, jobs, folder, name, runtime };
+        let world =
+            Self { simulator, chat, database, cluster, jobs, bucket, folder, name, runtime };
         configs::write_services(&world.configs(), &world.changes(&services)).expect("written");
         world.write_secrets(&services);
         if let Some(cluster) = &world.cluster {
@@ -76,8 +78,32 @@ impl World {
             let text = std::fs::read_to_string(world.configs().join(file)).expect("just written");
             cluster.put_config_map("mloop-training", file, &text);
             cluster.put_secret("mlflow", "password", &world.mlflow().password);
+            cluster.put_secret("aws-id", "id", KEYS[0]);
+            cluster.put_secret("aws-secret", "secret", KEYS[1]);
+        }
+        if jobs == Jobs::SageMaker {
+            let config = world.folder().join("config");
+            std::fs::create_dir(&config).expect("made");
+            let text = world.in_channels();
+            std::fs::write(config.join("training_config.yaml"), text).expect("written");
+            world.upload(&config, "config");
+            world.upload(&world.folder().join("data"), "data");
+            let secrets = world.folder().join("secrets");
+            std::fs::create_dir(&secrets).expect("made");
+            let password = world.mlflow().password;
+            std::fs::write(secrets.join("mlflow-password"), password).expect("written");
+            world.upload(&secrets, "mloop/training");
         }
         world
+    }
+
+    /// Copies all files of a folder into the bucket.
+    fn upload(&self, folder: &Path, prefix: &str) {
+        for path in files(folder) {
+            let below = path.strip_prefix(folder).expect("below").display().to_string();
+            let content = std::fs::read(&path).expect("read");
+            self.runtime.block_on(self.bucket.put(&format!("{prefix}/{below}"), content));
+        }
     }
 
     /// The folder of the configurations: where the bench's Airflow has the tasks of the shipped DAGs
@@ -89,11 +115,11 @@ impl World {
         }
     }
 
-    /// Its MLflow: one that asks nobody who calls, or, where the cluster brings the password to the
-    /// training, one that asks everybody. That one takes half a second for each call.
+    /// Its MLflow: one that asks nobody who calls, or, where the cluster or a channel brings the password
+    /// to the training, one that asks everybody. That one takes half a second for each call.
     pub(crate) fn mlflow(&self) -> MlflowAuth {
         let services = Services::running();
-        if self.jobs == Jobs::Kubernetes {
+        if matches!(self.jobs, Jobs::Kubernetes | Jobs::SageMaker) {
             return services.mlflow_auth().clone();
         }
         MlflowAuth {
@@ -195,18 +221,22 @@ impl World {
         let sender = Sender::new(client.clone(), production, Camera::Cheap, "window-1");
         let counted = self.runtime.block_on(sender.send(&pictures(101, 300)));
         assert_eq!((counted.sent, counted.failed), (300, 0));
-        let labels = self.folder().join("labels");
-        write_labels(&labels, "window-1", SystemClock.now(), &counted.labels).expect("written");
+        let labels = format!("labels/{}/window-1.jsonl", hour_folder(SystemClock.now()));
+        self.runtime.block_on(self.bucket.put(&labels, label_lines(&counted.labels)));
         let records = self.captured();
         let ours = records.iter().filter(|record| record.id().starts_with("window-1"));
         let ours: Vec<CaptureRecord> = ours.cloned().collect();
         assert_eq!(ours.len(), 300, "the simulator captures what production answered");
         let hour = this_hour() - TimeDelta::hours(1);
-        let folder = self.folder().join("capture/fashion-production/primary");
-        let folder = folder.join(hour_folder(hour));
-        std::fs::create_dir_all(&folder).expect("made");
         let lines = moved(&ours, hour).join("\n") + "\n";
-        std::fs::write(folder.join("replayed.jsonl"), lines).expect("written");
+        let replayed =
+            format!("captured/fashion-production/primary/{}/replayed.jsonl", hour_folder(hour));
+        self.runtime.block_on(self.bucket.put(&replayed, lines));
+        if self.jobs == Jobs::SageMaker {
+            // A channel's files are as new as their copies, so that none of the job's own hour count.
+            let earlier = format!("labels/{}/window-1.jsonl", hour_folder(hour));
+            self.runtime.block_on(self.bucket.put(&earlier, label_lines(&counted.labels)));
+        }
         let taken = client.taken();
         let labels = [("server_address", "fashion-production"), ("job", &*self.name)];
         let url = &Services::running().prometheus().url.clone();
@@ -214,19 +244,13 @@ impl World {
         taken
     }
 
+    /// What production answered, as the simulator captured it.
     fn captured(&self) -> Vec<CaptureRecord> {
-        let mut waiting = vec![self.folder().join("capture/fashion-production")];
-        let mut records = vec![];
-        while let Some(path) = waiting.pop() {
-            if path.is_dir() {
-                let entries = std::fs::read_dir(&path).expect("a folder");
-                waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).expect("text");
-            records.extend(text.lines().map(|line| CaptureRecord::parse(line).expect("whole")));
-        }
-        records
+        self.runtime.block_on(self.simulator.write_captured()).expect("written");
+        let below = "captured/fashion-production/primary";
+        let files = self.runtime.block_on(self.bucket.read_all(below));
+        let texts = files.iter().map(|(_, content)| std::str::from_utf8(content).expect("text"));
+        texts.flat_map(str::lines).map(|line| CaptureRecord::parse(line).expect("whole")).collect()
     }
 
     /// The digest of the version that answers for production.
@@ -307,13 +331,16 @@ pub(crate) fn this_hour() -> DateTime<Utc> {
     SystemClock.now().duration_trunc(TimeDelta::hours(1)).expect("hours divide a day")
 }
 
-async fn make_bucket(url: &str, bucket: &str) {
-    let base = url.parse().expect("an address");
-    let made = Request::new(Method::Put, &base, &[bucket]).header(
-        "authorization",
-        "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request",
-    );
-    let client = Client::new(Policy::default()).expect("a client");
-    let answer = client.send(&made).await.expect("an answer");
-    assert_eq!(answer.status, 200, "{}", answer.excerpt(500));
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut waiting) = (vec![], vec![folder.to_owned()]);
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a folder");
+            waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else {
+            found.push(path);
+        }
+    }
+    found
 }

@@ -55,6 +55,15 @@ pub(crate) fn configure(
     for file in [monitoring, retraining] {
         changes.push((file, "host: smtp.example.org", mail.clone()));
     }
+    for file in [monitoring, training, deployment] {
+        changes.push((file, "company-models", world.name.clone()));
+    }
+    for file in [monitoring, training] {
+        // Reading changes nothing that a kill could leave half done.
+        let moto = &services.moto().url;
+        let s3 = format!("s3: {{region: eu-central-1, endpoint_url: {moto}}}");
+        changes.push((file, "s3: {region: eu-central-1}", s3));
+    }
     let connection = format!(
         "region: eu-central-1\n      endpoint_url: {}\n      s3_endpoint_url: {}",
         at(&world.simulator.url()),
@@ -65,7 +74,6 @@ pub(crate) fn configure(
         (monitoring, "https://pushgateway.example.org", at(&services.pushgateway().url)),
         (retraining, AIRFLOW, submitter),
         (deployment, "region: eu-central-1", connection),
-        (deployment, "company-models", world.name.clone()),
     ]);
     changes.extend(haste());
     configs::write_services(folder, &changes).expect("written");
@@ -137,7 +145,7 @@ pub(crate) fn sagemaker(world: &World, at: &dyn Fn(&str) -> String) -> String {
 
 /// A program with AWS's credentials in its environment.
 pub(crate) fn credentialed(program: program::Program) -> program::Program {
-    let [id, secret] = crate::world::KEYS;
+    let [id, secret] = mloop_s3::testing::KEYS;
     let program = program.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
     program.env("AWS_EC2_METADATA_DISABLED", "true")
 }

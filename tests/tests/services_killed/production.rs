@@ -50,11 +50,12 @@ const SWITCHING: [Place; 30] = [
     After(ALIAS),
     Before("DeleteEndpoint"),
     After("DeleteEndpoint"),
+    // After a kill there the next run ends the deployment first, and then tells people.
     Before(CHAT),
-    After(CHAT),
-    Point("ledger.delivered.before_commit"),
     Point("deployment.concluded"),
     Point("deployment.recorded"),
+    After(CHAT),
+    Point("ledger.delivered.before_commit"),
 ];
 
 /// All acting calls on the way back, in their order; that which changes production, over and over.
@@ -82,9 +83,9 @@ const ROLLING_BACK: [Place; 26] = [
     After(NO_ALIAS),
     Point("deployment.rollback_staging_removed.called"),
     Before(ALERT),
-    After(ALERT),
     Point("deployment.concluded"),
     Point("deployment.recorded"),
+    After(ALERT),
 ];
 
 /// The versions that champion, previous champion and challenger name on the server.

@@ -11,24 +11,23 @@ use mloop_core::{Clock as _, EndpointName, SystemClock};
 use mloop_deployer::{EndpointClient, Invocation};
 use mloop_http::testing::{Reply, Server};
 use mloop_http::{Client, Method, Policy, Request};
+use mloop_s3::testing::{KEYS, TestBucket};
 use mloop_sagemaker_simulator::{Delays, Settings, Simulator, Storage};
 use mloop_services::Services;
 use mloop_testkit::camera::Camera;
 use mloop_testkit::small::{pictures, write_data_sets};
-use mloop_testkit::traffic::{Sender, moved, write_labels};
+use mloop_testkit::traffic::{Sender, label_lines, moved};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::database::Database;
-
-/// AWS's credentials; moto and the simulator take any.
-pub(crate) const KEYS: [&str; 2] = ["test", "test"];
 
 /// Its own model, database, bucket, SageMaker and chat; the rest is the bench's.
 pub(crate) struct World {
     pub(crate) simulator: Simulator,
     pub(crate) chat: Server,
     pub(crate) database: Database,
+    bucket: TestBucket,
     folder: TempDir,
     /// Name of the model and of the bucket: no other test has it.
     pub(crate) name: String,
@@ -40,26 +39,24 @@ impl World {
     pub(crate) fn new(name: &str) -> Self {
         let name = format!("{name}-{}", SystemClock.now().timestamp_millis());
         let folder = tempfile::tempdir().expect("a folder");
-        for below in ["capture", "labels"] {
-            std::fs::create_dir(folder.path().join(below)).expect("made");
-        }
         write_data_sets(&folder.path().join("data")).expect("written");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let s3_url = Services::running().moto().url.clone();
-        runtime.block_on(make_bucket(&s3_url, &name));
+        let bucket = runtime.block_on(TestBucket::create(&s3_url, &name));
         let credentials = Some((KEYS[0].to_owned(), KEYS[1].to_owned()));
         // Jobs never begin, so that none ends while it is looked at.
         let starting_job = Duration::from_secs(3600);
         let settings = Settings {
             delays: Delays { starting_job, ..Delays::all(Duration::from_millis(30)) },
-            capture: Some(folder.path().join("capture")),
+            // What is captured is asked for, rather than waited for.
+            capture_every: Duration::from_secs(3600),
             ..Settings::new(Storage { endpoint_url: Some(s3_url), credentials })
         };
         let simulator = runtime.block_on(Simulator::start(settings, Arc::new(SystemClock)));
         let simulator = simulator.expect("it listens");
         let chat = Server::new(&[Reply::of(200, "", "ok")]);
         let database = Database::new(&name.replace('-', "_"));
-        Self { simulator, chat, database, folder, name, runtime }
+        Self { simulator, chat, database, bucket, folder, name, runtime }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -80,35 +77,28 @@ impl World {
         let sender = Sender::new(self.client(configs), production(), Camera::Cheap, "window-1");
         let counted = self.runtime.block_on(sender.send(&pictures(101, 300)));
         assert_eq!((counted.sent, counted.failed), (300, 0));
-        let labels = self.folder().join("labels");
-        write_labels(&labels, "window-1", SystemClock.now(), &counted.labels).expect("written");
+        let labels = format!("labels/{}/window-1.jsonl", hour_folder(SystemClock.now()));
+        self.runtime.block_on(self.bucket.put(&labels, label_lines(&counted.labels)));
         let mut records = self.captured();
         records.retain(|record| record.id().starts_with("window-1"));
         assert_eq!(records.len(), 300, "the simulator captures what production answered");
         let end = SystemClock.now().duration_trunc(TimeDelta::hours(1));
         let end = end.expect("hours divide a day");
         let start = end - TimeDelta::hours(1);
-        let folder = self.folder().join("capture/fashion-production/primary");
-        let folder = folder.join(hour_folder(start));
-        std::fs::create_dir_all(&folder).expect("made");
         let lines = moved(&records, start).join("\n") + "\n";
-        std::fs::write(folder.join("replayed.jsonl"), lines).expect("written");
+        let replayed =
+            format!("captured/fashion-production/primary/{}/replayed.jsonl", hour_folder(start));
+        self.runtime.block_on(self.bucket.put(&replayed, lines));
         [start, end]
     }
 
+    /// What production answered, as the simulator captured it.
     fn captured(&self) -> Vec<CaptureRecord> {
-        let mut waiting = vec![self.folder().join("capture/fashion-production")];
-        let mut records = vec![];
-        while let Some(path) = waiting.pop() {
-            if path.is_dir() {
-                let entries = std::fs::read_dir(&path).expect("a folder");
-                waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).expect("text");
-            records.extend(text.lines().map(|line| CaptureRecord::parse(line).expect("whole")));
-        }
-        records
+        self.runtime.block_on(self.simulator.write_captured()).expect("written");
+        let below = "captured/fashion-production/primary";
+        let files = self.runtime.block_on(self.bucket.read_all(below));
+        let texts = files.iter().map(|(_, content)| std::str::from_utf8(content).expect("text"));
+        texts.flat_map(str::lines).map(|line| CaptureRecord::parse(line).expect("whole")).collect()
     }
 
     /// The digest of the version that answers for production.
@@ -158,15 +148,4 @@ impl World {
 
 fn production() -> EndpointName {
     EndpointName::new("fashion-production").expect("a name")
-}
-
-async fn make_bucket(url: &str, bucket: &str) {
-    let base = url.parse().expect("an address");
-    let made = Request::new(Method::Put, &base, &[bucket]).header(
-        "authorization",
-        "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request",
-    );
-    let client = Client::new(Policy::default()).expect("a client");
-    let answer = client.send(&made).await.expect("an answer");
-    assert_eq!(answer.status, 200, "{}", answer.excerpt(500));
 }

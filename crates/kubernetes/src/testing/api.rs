@@ -7,7 +7,7 @@ use mloop_http::testing::Asked;
 use serde_json::{Value, json};
 
 use super::pod::Given;
-use crate::manifest::CONTAINER;
+use crate::manifest::{CONTAINER, QUEUE};
 
 const JOBS: &str = "/apis/batch/v1/namespaces/ml/jobs";
 const PODS: &str = "/api/v1/namespaces/ml/pods";
@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) given: Given,
     /// Jobs that were made, deleted ones included.
     pub(super) made: usize,
+    /// Whether Kueue is installed: its webhook suspends what comes with a queue.
+    pub(super) has_kueue: bool,
     clock: u32,
 }
 
@@ -111,9 +113,58 @@ impl State {
         self.made += 1;
         job["metadata"]["uid"] = json!(format!("uid-{}", self.tick()));
         job["status"] = json!({});
+        if self.has_kueue && job["metadata"]["labels"][QUEUE].is_string() {
+            job["spec"]["suspend"] = json!(true);
+        }
         self.jobs.insert(name.clone(), job.clone());
-        self.start_pod(&name);
+        if job["spec"]["suspend"] == true {
+            self.suspended(&name);
+        } else {
+            self.start_pod(&name);
+        }
         (201, job)
+    }
+
+    /// Somebody, Kueue say, holds an open Job or lets it go, and the controller does what follows.
+    pub(super) fn suspend(&mut self, name: &str, suspend: bool) {
+        let job = self.job(name);
+        job["spec"]["suspend"] = json!(suspend);
+        if suspend {
+            return self.suspended(name);
+        }
+        job["status"]["conditions"] = json!([{"type": "Suspended", "status": "False",
+            "reason": "JobResumed", "message": "Job resumed"}]);
+        self.start_pod(name);
+    }
+
+    /// The controller takes the pods of a suspended Job away.
+    fn suspended(&mut self, name: &str) {
+        let status = &mut self.job(name)["status"];
+        status["active"] = json!(0);
+        status["ready"] = json!(0);
+        status["conditions"] = json!([{"type": "Suspended", "status": "True",
+            "reason": "JobSuspended", "message": "Job suspended"}]);
+        let has_ended =
+            |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        self.pods.retain(|_, pod| owner(pod) != name || has_ended(pod));
+    }
+
+    /// The controller of times to live, so many seconds after all ends so far: ended Jobs whose time is over
+    /// go, and their pods with them.
+    pub(super) fn outlive(&mut self, secs: u64) {
+        let is_over = |job: &Value| {
+            let conditions = job["status"]["conditions"].as_array();
+            let ended = |one: &Value| {
+                matches!(one["type"].as_str(), Some("Complete" | "Failed"))
+                    && one["status"] == "True"
+            };
+            let to_live = job["spec"]["ttlSecondsAfterFinished"].as_u64();
+            conditions.is_some_and(|all| all.iter().any(ended))
+                && to_live.is_some_and(|to_live| to_live <= secs)
+        };
+        self.jobs.retain(|_, job| !is_over(job));
+        let jobs = &self.jobs;
+        self.pods.retain(|_, pod| jobs.contains_key(&owner(pod)));
     }
 
     fn delete(&mut self, name: &str, body: &str) -> (u16, Value) {

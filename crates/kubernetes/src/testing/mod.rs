@@ -2,7 +2,8 @@
 //! have a node, a kubelet.
 //!
 //! It answers as a real API server (1.20, with its Job controller) was seen to answer; what that one
-//! did not know yet, the pod failure policy, it does as Kubernetes documents it.
+//! did not know yet, the pod failure policy, suspension and times to live, it does as Kubernetes
+//! documents it, and Kueue's webhook as Kueue does. Kueue itself is played by the test.
 
 mod api;
 mod kubelet;
@@ -10,6 +11,7 @@ mod pod;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mloop_http::testing::{Asked, Reply, Server};
 use serde_json::{Value, json};
@@ -155,6 +157,24 @@ impl Cluster {
         let mut state = lock(&self.state);
         let pod = state.newest_pod(job);
         state.ended(&pod, &Ended { exit_code, message: message.to_owned(), disrupted });
+    }
+
+    /// Installs Kueue: from now on a Job with a queue is suspended as it is made.
+    pub fn install_kueue(&self) {
+        lock(&self.state).has_kueue = true;
+    }
+
+    /// Kueue, or a person: holds an open Job, whose pods go, or lets it go on.
+    ///
+    /// # Panics
+    /// When there is no such Job.
+    pub fn suspend(&self, job: &str, suspend: bool) {
+        lock(&self.state).suspend(job, suspend);
+    }
+
+    /// So much later: ended Jobs whose time to live is over are gone with their pods.
+    pub fn outlive(&self, time: Duration) {
+        lock(&self.state).outlive(time.as_secs());
     }
 
     /// The pods of ended Jobs are collected, long before the Jobs.

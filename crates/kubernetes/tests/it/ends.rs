@@ -1,11 +1,13 @@
 //! How jobs end, and what is told of it.
 
+use std::time::Duration;
+
 use mloop_core::job::JobStatus;
 use mloop_platform::JobSubmitter;
 use mloop_platform::conformance::samples;
 use serde_json::json;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, built};
 
 async fn status(submitter: &dyn JobSubmitter, job: &str) -> JobStatus {
     submitter.status(&samples::job(job).job_id).await.expect("a status")
@@ -96,4 +98,61 @@ async fn a_cancelled_job_is_gone_and_one_that_ended_stays() {
     }
     assert_eq!(cluster.jobs(), [ended]);
     assert_eq!(status(submitter.as_ref(), "open").await, JobStatus::Unknown);
+}
+
+#[tokio::test]
+async fn a_job_waits_while_kueue_holds_it() {
+    let cluster = Cluster::new();
+    cluster.install_kueue();
+    let mut settings = cluster.plain_settings();
+    settings["kueue"] = json!({"queue": "nightly"});
+    let submitter = built(&settings);
+    let job = submitted(&cluster, submitter.as_ref(), "a").await;
+    assert_eq!(cluster.pods().len(), 0, "it is not admitted yet");
+    assert_eq!(status(submitter.as_ref(), "a").await, JobStatus::Queued);
+    assert!(submitter.submit_training_job(&samples::job("a")).await.expect("there").adopted);
+
+    cluster.suspend(&job, false);
+    cluster.run(&job);
+    assert_eq!(status(submitter.as_ref(), "a").await, JobStatus::Running);
+    // Preempted by one of a higher class, and admitted again.
+    cluster.suspend(&job, true);
+    assert_eq!(status(submitter.as_ref(), "a").await, JobStatus::Queued);
+    assert!(submitter.submit_training_job(&samples::job("a")).await.expect("there").adopted);
+    cluster.suspend(&job, false);
+    cluster.end(&job, 0, r#"{"outcome": "blessed"}"#, false);
+    let told = status(submitter.as_ref(), "a").await;
+    assert!(matches!(told, JobStatus::Finished { exit_code: 0, .. }), "{told:?}");
+    assert_eq!(cluster.made(), 1);
+
+    // One that waits is stopped like any other.
+    submitted(&cluster, submitter.as_ref(), "b").await;
+    submitter.cancel(&samples::job("b").job_id).await.expect("stopped");
+    assert_eq!(status(submitter.as_ref(), "b").await, JobStatus::Unknown);
+    // Without a queue, a person may hold one.
+    let job = submitted(&cluster, cluster.submitter().as_ref(), "c").await;
+    cluster.suspend(&job, true);
+    assert_eq!(status(submitter.as_ref(), "c").await, JobStatus::Queued);
+}
+
+#[tokio::test]
+async fn a_job_whose_time_to_live_is_over_is_unknown_and_may_be_submitted_again() {
+    let cluster = Cluster::new();
+    let mut settings = cluster.plain_settings();
+    settings["ttl_secs_after_finished"] = json!(86_400);
+    let submitter = built(&settings);
+    let job = submitted(&cluster, submitter.as_ref(), "a").await;
+    let open = submitted(&cluster, submitter.as_ref(), "b").await;
+    cluster.end(&job, 10, r#"{"outcome": "rejected"}"#, false);
+    cluster.outlive(Duration::from_secs(3_599));
+    let told = status(submitter.as_ref(), "a").await;
+    assert!(matches!(told, JobStatus::Finished { exit_code: 10, .. }), "{told:?}");
+
+    cluster.outlive(Duration::from_secs(3_600));
+    assert_eq!(cluster.jobs(), [&*open], "one that has not ended lives on");
+    assert_eq!(cluster.pods().len(), 1);
+    assert_eq!(status(submitter.as_ref(), "a").await, JobStatus::Unknown);
+    submitter.cancel(&samples::job("a").job_id).await.expect("nothing to stop");
+    let again = submitted(&cluster, submitter.as_ref(), "a").await;
+    assert_eq!((again, cluster.made()), (job, 3), "its name is free");
 }

@@ -142,7 +142,7 @@ pub(crate) async fn walk(ledger: &Ledger) -> Result<(), PlatformError> {
         ledger.journal.append(&lease, &entry).await?;
     }
     for returned_at in [None, Some(samples::day_one())] {
-        let call = samples::call(&deployment, lease.fence, returned_at);
+        let call = samples::call(&deployment, 1, returned_at);
         ledger.journal.save_call(&lease, &call).await?;
     }
     let message = samples::notification("message");

@@ -1,6 +1,5 @@
 //! Tables of predictions: windows of them, and references.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,21 +10,22 @@ use datafusion::prelude::DataFrame;
 use mloop_core::profile::{InputFile, StoredProfile};
 use mloop_core::{Profile, Window};
 use mloop_platform::{
-    LabelledTraffic, PlatformDeps, PlatformError, ProfileRequest, ProfileSource, Reference,
-    SourceReference, TrafficLimit, TrafficSource,
+    LabelledTraffic, PlatformError, ProfileRequest, ProfileSource, Reference, SourceReference,
+    TrafficLimit, TrafficSource,
 };
 
 use crate::count::Counter;
 use crate::engine::{self, Engine};
-use crate::files::{self, Hours, SourceFile};
+use crate::files::{Hours, Root, SourceFile, Which, blocking};
 use crate::rows::Layout;
 use crate::scan::{Quarantine, Reading};
 use crate::settings::partitions;
-use crate::source::blocking;
 use crate::tables::parquet::Wanted;
 use crate::tables::plan::{WhoAnswered, Wish, bounds};
 
+mod captured;
 mod freeze;
+mod ground_truth;
 mod parquet;
 mod plan;
 mod sample;
@@ -33,13 +33,14 @@ mod scan;
 mod settings;
 mod text;
 
+pub use captured::CapturedColumns;
 pub use settings::{Columns, Format, LabelTable, TablesSettings};
 
 /// Rows of predictions, as tables in files.
 pub struct Tables {
     settings: TablesSettings,
-    root: PathBuf,
-    labels: Option<PathBuf>,
+    root: Root,
+    labels: Option<Root>,
     engine: Engine,
 }
 
@@ -51,11 +52,10 @@ struct Found {
 
 impl Tables {
     /// Nothing is read, and no engine started, before the first question.
-    #[must_use]
-    pub fn new(settings: TablesSettings, deps: &PlatformDeps) -> Self {
+    pub(crate) fn new(settings: TablesSettings, root: Root, labels: Option<Root>) -> Self {
         Self {
-            root: deps.resolve(&settings.path),
-            labels: settings.labels.as_ref().map(|labels| deps.resolve(&labels.path)),
+            root,
+            labels,
             engine: Engine {
                 partitions: partitions(settings.partitions),
                 memory_mb: settings.memory_mb.get(),
@@ -135,8 +135,9 @@ impl Tables {
             columns: needed.into(),
             span: span.map(|span| (self.settings.columns.time.clone(), span)),
         };
-        let format = self.settings.format;
-        let table = scan::table(format, &found.files, &found.columns, wanted, reading, parts)?;
+        let (format, named) = (self.settings.format, &self.settings.captured);
+        let table =
+            scan::table(format, named, &found.files, &found.columns, wanted, reading, parts)?;
         self.engine.session()?.read_table(table)
     }
 
@@ -150,7 +151,9 @@ impl Tables {
         let columns = [settings.id.clone(), settings.label.clone()].into();
         let wanted = Wanted { columns, span: None };
         let (format, parts) = (settings.format, self.engine.partitions);
-        let table = scan::table(format, &found.files, &found.columns, wanted, reading, parts)?;
+        let named = &self.settings.captured;
+        let table =
+            scan::table(format, named, &found.files, &found.columns, wanted, reading, parts)?;
         let table = self.engine.session()?.read_table(table)?;
         plan::labels(table, &found.columns, &settings.id, &settings.label, numbers).map(Some)
     }
@@ -195,28 +198,24 @@ impl Tables {
 /// Files below a root with their columns; none when there is no file.
 async fn found(
     what: &'static str,
-    root: &Path,
+    root: &Root,
     hours: Option<Hours>,
     format: Format,
     tables: &Tables,
     reading: &Reading,
 ) -> Result<Option<Found>, PlatformError> {
-    let (root, max, reading) = (root.to_owned(), tables.settings.max_files.get(), reading.clone());
-    blocking("listing the files of tables", move || {
-        let extension = format.extension();
-        let files = match hours {
-            Some(hours) => files::list_of(what, &root, Path::new(""), &hours, extension, max)?,
-            None => files::list_all(what, &root, extension, max)?,
-        };
-        let Some(first) = files.first() else {
-            tracing::warn!(folder = %root.display(), "there is no .{extension} file for the window");
-            return Ok(None);
-        };
-        let columns = scan::columns(format, first, &reading)
-            .map_err(|error| engine::failure("reading the columns of a table", error))?;
-        Ok(Some(Found { files, columns }))
-    })
-    .await
+    let which = Which { folder: String::new(), hours, suffix: format.suffix() };
+    let files = root.list(what, which, tables.settings.max_files.get()).await?;
+    let Some(first) = files.first().cloned() else {
+        tracing::warn!("there is no {} file for the window below {root}", format.suffix());
+        return Ok(None);
+    };
+    let (reading, named) = (reading.clone(), tables.settings.captured.clone());
+    let columns = blocking("reading the columns of a table", move || {
+        scan::columns(format, &named, &first, &reading)
+            .map_err(|error| engine::failure("reading the columns of a table", error))
+    });
+    Ok(Some(Found { files, columns: columns.await? }))
 }
 
 #[async_trait]
@@ -249,7 +248,7 @@ impl ProfileSource for Tables {
         let reading = self.reading(request.as_of);
         let Some(found) = self.files(request.window, &reading).await? else {
             let problem =
-                format!("there is no .{} file to make it of", self.settings.format.extension());
+                format!("there is no {} file to make it of", self.settings.format.suffix());
             return Err(PlatformError::invalid(doing, problem));
         };
         let labels = match (&request.window, &self.labels) {

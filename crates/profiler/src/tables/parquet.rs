@@ -4,6 +4,7 @@
 //! the size of row groups.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -19,7 +20,7 @@ use datafusion::parquet::arrow::arrow_reader::{
 use datafusion::parquet::errors::ParquetError;
 
 use super::scan::Share;
-use crate::files::SourceFile;
+use crate::files::{Origin, SourceFile};
 use crate::rows::BATCH_ROWS;
 use crate::scan::ReadError;
 
@@ -52,7 +53,7 @@ pub(crate) fn batches(
     let groups = groups(&loaded, wanted, share).map_err(|error| damaged(file, error))?;
     let (file, wanted) = (file.clone(), wanted.clone());
     let reader = move |group: usize| {
-        let content = open(&file)?;
+        let content = content.try_clone().map_err(|cause| failed(&file, cause))?;
         let built = read_group(content, &loaded, &wanted, group);
         let mut reader = built.map_err(|error| damaged(&file, error))?;
         let mut first = first_row(&loaded, group);
@@ -67,14 +68,11 @@ pub(crate) fn batches(
             }))
         }))
     };
-    Ok(groups.into_iter().flat_map(move |group| match reader(group) {
-        Ok(batches) => itertools_either(Ok(batches)),
-        Err(error) => itertools_either(Err(error)),
-    }))
+    Ok(groups.into_iter().flat_map(move |group| or_error(reader(group))))
 }
 
 /// The batches, or the one error in their place.
-fn itertools_either<T>(
+fn or_error<T>(
     batches: Result<impl Iterator<Item = Result<T>>>,
 ) -> impl Iterator<Item = Result<T>> {
     let (batches, error) = match batches {
@@ -84,18 +82,32 @@ fn itertools_either<T>(
     batches.into_iter().flatten().chain(error)
 }
 
+/// A file that can be read from any place: one in a bucket is fetched into one without a name.
 fn open(file: &SourceFile) -> Result<File> {
-    let failed = |cause| ReadError { path: file.path.clone(), cause };
-    File::open(&file.path).map_err(|cause| DataFusionError::External(Box::new(failed(cause))))
+    let opened = match &file.origin {
+        Origin::Path(path) => File::open(path),
+        Origin::Object(..) => fetch(file),
+    };
+    opened.map_err(|cause| failed(file, cause))
+}
+
+fn fetch(file: &SourceFile) -> io::Result<File> {
+    let mut local = tempfile::tempfile()?;
+    io::copy(&mut file.open()?, &mut local)?;
+    Ok(local)
+}
+
+fn failed(file: &SourceFile, cause: io::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(ReadError { place: file.origin.to_string(), cause }))
 }
 
 /// What is wrong with a file, by its name.
 fn damaged(file: &SourceFile, error: ParquetError) -> DataFusionError {
     let cause = match error {
-        ParquetError::External(cause) => std::io::Error::other(cause),
-        error => std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+        ParquetError::External(cause) => io::Error::other(cause),
+        error => io::Error::new(io::ErrorKind::InvalidData, error),
     };
-    DataFusionError::External(Box::new(ReadError { path: file.path.clone(), cause }))
+    failed(file, cause)
 }
 
 fn read_group(

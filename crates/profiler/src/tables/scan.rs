@@ -11,10 +11,13 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
 
+use super::captured::{self, CapturedColumns, CapturedDecoder};
+use super::ground_truth::{COLUMNS as GROUND_TRUTH, GroundTruthDecoder};
 use super::parquet::{self, Wanted};
 use super::settings::Format;
 use super::text::{Csv, TextDecoder};
-use crate::files::SourceFile;
+use crate::files::{Origin, SourceFile};
+use crate::lines::Lines;
 use crate::rows::POSITION;
 use crate::scan::{self, Decode, Reading};
 
@@ -36,7 +39,12 @@ impl Share {
 }
 
 /// The columns of a table, by one of its files. Columns of CSV and JSON lines are all text.
-pub(crate) fn columns(format: Format, file: &SourceFile, reading: &Reading) -> Result<SchemaRef> {
+pub(crate) fn columns(
+    format: Format,
+    named: &CapturedColumns,
+    file: &SourceFile,
+    reading: &Reading,
+) -> Result<SchemaRef> {
     let texts = |names: Vec<String>| {
         let fields = names.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -47,6 +55,10 @@ pub(crate) fn columns(format: Format, file: &SourceFile, reading: &Reading) -> R
             let fields = Csv::new().fields(line).ok()?.into_iter().map(str::to_owned).collect();
             Some(fields)
         })?)),
+        Format::Captured => {
+            Ok(texts(names(file, reading, JSON_LINES, |line| captured::names(line, named))?))
+        }
+        Format::GroundTruth => Ok(texts(GROUND_TRUTH.map(str::to_owned).into())),
         Format::JsonLines => Ok(texts(names(file, reading, JSON_LINES, |line| {
             let object: serde_json::Value = serde_json::from_str(line).ok()?;
             Some(object.as_object()?.keys().cloned().collect())
@@ -65,11 +77,11 @@ fn names(
     of: impl Fn(&str) -> Option<Vec<String>>,
 ) -> Result<Vec<String>> {
     let failed = |cause| {
-        let error = scan::ReadError { path: file.path.clone(), cause };
+        let error = scan::ReadError { place: file.origin.to_string(), cause };
         DataFusionError::External(Box::new(error))
     };
     let mut found: Vec<String> = vec![];
-    let mut content = scan::open(file, reading.max_line_bytes).map_err(failed)?;
+    let mut content = Lines::new(file.open().map_err(failed)?, reading.max_line_bytes);
     for _ in 0..lines {
         let Some((_, line)) = content.next().map_err(failed)? else { break };
         let text = line.bytes().and_then(|bytes| std::str::from_utf8(bytes).ok());
@@ -85,18 +97,20 @@ fn names(
 /// The table of some files: their `wanted` columns by the types of `schema`, and [`POSITION`].
 pub(crate) fn table(
     format: Format,
+    named: &CapturedColumns,
     files: &[SourceFile],
     schema: &Schema,
     wanted: Wanted,
     reading: &Reading,
     partitions: usize,
 ) -> Result<Arc<StreamingTable>> {
-    let is_csv = match format {
+    let decoder: Arc<dyn Decode> = match format {
         Format::Parquet => return parquet_table(files, schema, wanted, partitions),
-        Format::Csv => true,
-        Format::JsonLines => false,
+        Format::Csv => Arc::new(TextDecoder::new(&wanted.columns, true)),
+        Format::JsonLines => Arc::new(TextDecoder::new(&wanted.columns, false)),
+        Format::Captured => Arc::new(CapturedDecoder::new(&wanted.columns, named)),
+        Format::GroundTruth => Arc::new(GroundTruthDecoder::new(&wanted.columns)),
     };
-    let decoder = Arc::new(TextDecoder::new(&wanted.columns, is_csv)) as Arc<dyn Decode>;
     scan::table(files, &decoder, reading, partitions)
 }
 
@@ -142,8 +156,15 @@ impl PartitionStream for ParquetPart {
         let (schema, share) = (Arc::clone(&self.schema), self.share);
         stream.spawn_blocking(move || {
             for (index, file) in (0u64..).zip(files.iter()) {
-                // So that many files of one group each are shared, too.
-                let of_file = Share { part: (share.part + index as usize) % share.of, ..share };
+                let of_file = match file.origin {
+                    // So that many files of one group each are shared, too.
+                    Origin::Path(_) => {
+                        Share { part: (share.part + index as usize) % share.of, ..share }
+                    }
+                    // An object is fetched as a whole, by one part alone.
+                    Origin::Object(..) if share.has(index as usize) => Share { part: 0, of: 1 },
+                    Origin::Object(..) => continue,
+                };
                 for batch in parquet::batches(file, &wanted, of_file)? {
                     let (first, batch) = batch?;
                     let batch = placed(&schema, (index << 32) | first, &batch)?;

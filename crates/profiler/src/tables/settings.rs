@@ -1,16 +1,17 @@
 //! Settings of the kind `tables`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use mloop_core::schema::{CONFIDENCE_COLUMN, EMBEDDING_COLUMN, PREDICTION_COLUMN, SCORE_COLUMN};
 use mloop_platform::{BuildError, PlatformDeps, Sources, Spec};
+use mloop_s3::S3Settings;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Tables;
-use crate::settings::{is_there, max_files, max_line_bytes, memory_mb};
+use super::captured::CapturedColumns;
+use crate::settings::{max_files, max_line_bytes, memory_mb, roots};
 
 /// Rows of predictions as tables: Parquet, CSV with a header, or JSON lines, in files below a folder.
 ///
@@ -19,8 +20,12 @@ use crate::settings::{is_there, max_files, max_line_bytes, memory_mb};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TablesSettings {
-    /// Root folder; relative paths start at the configuration's folder.
-    pub path: PathBuf,
+    /// Root of the files: a folder, relative ones starting at the configuration's, or a place in S3,
+    /// `s3://bucket/prefix`.
+    pub path: String,
+    /// How S3 is spoken to, for places in it.
+    #[serde(default)]
+    pub s3: Option<S3Settings>,
     /// Whether files lie in a folder of their hour, `yyyy/mm/dd/hh`: only those of the window's hours are
     /// read then. Else all files below the root are, and rows are told by their time.
     #[serde(default)]
@@ -28,6 +33,9 @@ pub struct TablesSettings {
     /// How the files are written; others are left alone.
     #[serde(default)]
     pub format: Format,
+    /// For the format `captured`: names of what requests and answers do not name themselves.
+    #[serde(default)]
+    pub captured: CapturedColumns,
     /// What the columns mean.
     pub columns: Columns,
     /// Labels in a table of their own, joined by id when they arrive.
@@ -77,14 +85,21 @@ pub enum Format {
     Csv,
     /// `*.jsonl`: an object a line.
     JsonLines,
+    /// `*.jsonl` of SageMaker's data capture, of any model: a request with its answer a line, each as CSV,
+    /// JSON or JSON lines, also in Base64. The columns are what they hold, by name, and `inference_time`
+    /// and `inference_id`. `path` leads to the folder of the endpoint's variant, with `hourly: true`.
+    Captured,
+    /// `*.jsonl` of SageMaker's ground truth: the columns `event_id` and `label`.
+    GroundTruth,
 }
 
 impl Format {
-    pub(crate) fn extension(self) -> &'static str {
+    /// What names of its files end with.
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
-            Self::Parquet => "parquet",
-            Self::Csv => "csv",
-            Self::JsonLines => "jsonl",
+            Self::Parquet => ".parquet",
+            Self::Csv => ".csv",
+            Self::JsonLines | Self::Captured | Self::GroundTruth => ".jsonl",
         }
     }
 }
@@ -133,8 +148,8 @@ pub struct Columns {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelTable {
-    /// Root folder.
-    pub path: PathBuf,
+    /// Root of the files: a folder or a place in S3.
+    pub path: String,
     /// How the files are written.
     #[serde(default)]
     pub format: Format,
@@ -165,11 +180,9 @@ impl Spec<Sources, PlatformDeps> for TablesSettings {
 
     fn build(self, _name: String, deps: &PlatformDeps) -> Result<Sources, BuildError> {
         self.check()?;
-        is_there("path", &deps.resolve(&self.path))?;
-        if let Some(labels) = &self.labels {
-            is_there("labels.path", &deps.resolve(&labels.path))?;
-        }
-        let source = Arc::new(Tables::new(self, deps));
+        let labels = self.labels.as_ref().map(|labels| ("labels.path", labels.path.as_str()));
+        let (root, labels) = roots(("path", &self.path), labels, self.s3.as_ref(), deps)?;
+        let source = Arc::new(Tables::new(self, root, labels));
         Ok(Sources { profiles: Arc::clone(&source) as _, traffic: source })
     }
 }
@@ -204,6 +217,15 @@ impl TablesSettings {
         {
             let problem = format!("`{positive}` must be one of two `classes`");
             return Err(BuildError::invalid("positive", problem));
+        }
+        if self.format == Format::GroundTruth {
+            return Err(BuildError::invalid(
+                "format",
+                "ground truth holds labels: name it under `labels`",
+            ));
+        }
+        if self.format != Format::Captured && self.captured != CapturedColumns::default() {
+            return Err(BuildError::invalid("captured", "is for the format `captured`"));
         }
         if !(0.0..=1.0).contains(&self.threshold) {
             return Err(BuildError::invalid("threshold", "must lie between 0 and 1"));

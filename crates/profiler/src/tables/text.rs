@@ -33,18 +33,11 @@ impl Decode for TextDecoder {
     }
 
     fn batch(&self) -> Box<dyn Batch + '_> {
-        Box::new(TextBatch {
-            decoder: self,
-            header: None,
-            csv: Csv::new(),
-            fill: Fill::default(),
-            position: UInt64Builder::new(),
-            texts: self.columns.iter().map(|_| StringBuilder::new()).collect(),
-        })
+        Box::new(TextBatch::new(self))
     }
 }
 
-struct TextBatch<'a> {
+pub(crate) struct TextBatch<'a> {
     decoder: &'a TextDecoder,
     /// Of each field of the CSV file at hand, the column that it goes to; none before its header.
     header: Option<Vec<Option<usize>>>,
@@ -89,8 +82,20 @@ impl Batch for TextBatch<'_> {
     }
 }
 
-impl TextBatch<'_> {
-    fn add<'t>(&mut self, position: u64, texts: impl Iterator<Item = Option<&'t str>>) {
+impl<'a> TextBatch<'a> {
+    pub(crate) fn new(decoder: &'a TextDecoder) -> Self {
+        Self {
+            decoder,
+            header: None,
+            csv: Csv::new(),
+            fill: Fill::default(),
+            position: UInt64Builder::new(),
+            texts: decoder.columns.iter().map(|_| StringBuilder::new()).collect(),
+        }
+    }
+
+    /// Adds a row: a text, or none, for each column.
+    pub(crate) fn add<'t>(&mut self, position: u64, texts: impl Iterator<Item = Option<&'t str>>) {
         let mut bytes = 0;
         self.position.append_value(position);
         for (column, text) in self.texts.iter_mut().zip(texts) {
@@ -125,7 +130,7 @@ impl TextBatch<'_> {
 }
 
 /// A scalar as text; none for null, and for what is no scalar.
-fn text_of(value: &Value) -> Option<String> {
+pub(crate) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
         Value::Number(number) => Some(number.to_string()),

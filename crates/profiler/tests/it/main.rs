@@ -2,6 +2,7 @@
 //! each one that links DataFusion costs minutes.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod buckets;
 mod exactness;
 mod fixture;
 mod labels;

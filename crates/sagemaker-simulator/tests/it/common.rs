@@ -10,6 +10,7 @@ use mloop_core::deployment::{EndpointDescription, EndpointState};
 use mloop_core::{EndpointName, Sha256Digest, SystemClock};
 use mloop_deployer::conformance::{Candidate, sample_version};
 use mloop_deployer::{Always, DeployRequest, Endpoints, Invocation, SwitchRequest};
+use mloop_http::{Client, Method, Policy, Request};
 use mloop_sagemaker_simulator::{Delays, Fault, Settings, Simulator, Storage};
 use mloop_services::Services;
 use mloop_serving::testing::{tiny_image, write_tiny_version};
@@ -72,7 +73,6 @@ impl World {
                 "region": "us-east-1",
                 "endpoint_url": self.simulator.url(),
                 "s3_endpoint_url": self.s3_url,
-                "tries": 1,
                 "timeout_secs": 20,
             },
             "role_arn": "arn:aws:iam::123456789012:role/mloop",
@@ -178,4 +178,16 @@ pub(crate) async fn in_production(platform: &Endpoints, candidate: &Candidate) {
     platform.deployer.switch_to_production(&request).await.expect("a first switch");
     let found = settled(platform, "production").await.expect("an endpoint");
     assert_eq!(found.configured, Some(digest(candidate)), "{found:?}");
+}
+
+/// A call that mloop would not make.
+pub(crate) async fn call(world: &World, operation: &str, request: &Value) {
+    let url = world.simulator.url().parse().expect("an address");
+    let asked = Request::new(Method::Post, &url, &[])
+        .json(request)
+        .header("x-amz-target", &format!("SageMaker.{operation}"))
+        .header("authorization", "AWS4-HMAC-SHA256 somebody");
+    let client = Client::new(Policy::default()).expect("a client");
+    let answer = client.send(&asked).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
 }

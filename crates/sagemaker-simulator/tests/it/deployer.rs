@@ -6,7 +6,7 @@ use mloop_deployer::{DeployError, Invocation};
 use serde_json::json;
 
 use crate::common::{
-    PATIENCE, deploy, deployer, digest, in_production, name, settled, sound, switch, world,
+    PATIENCE, call, deploy, deployer, digest, in_production, name, settled, sound, switch, world,
     world_with,
 };
 
@@ -90,6 +90,33 @@ async fn a_strangers_endpoint_is_left_alone() {
     }
     let answer = platform.client.invoke(&name("production"), &sound()).await.expect("an answer");
     assert_eq!(answer.digest, Some(digest(&theirs)));
+}
+
+#[tokio::test]
+async fn a_staging_endpoint_that_is_another_team_s_is_neither_changed_nor_removed() {
+    let world = world().await;
+    let platform = world.deployer();
+    in_production(&platform, &world.candidate(1)).await;
+    let calls = world.simulator.calls();
+    let model = calls.iter().find(|call| call.operation == "CreateModel").expect("a model");
+    let variant = json!({
+        "VariantName": "theirs", "ModelName": model.request["ModelName"],
+        "InitialInstanceCount": 1, "InstanceType": "ml.m5.large",
+    });
+    let config = json!({"EndpointConfigName": "theirs", "ProductionVariants": [variant]});
+    call(&world, "CreateEndpointConfig", &config).await;
+    let endpoint = json!({"EndpointName": "staging", "EndpointConfigName": "theirs"});
+    call(&world, "CreateEndpoint", &endpoint).await;
+    settled(&platform, "staging").await;
+
+    let error = platform.deployer.deploy_model(&deploy(&world.candidate(2))).await;
+    let error = error.expect_err("another team's endpoint");
+    assert!(matches!(error, DeployError::Conflict { .. }), "{error:?}");
+    assert!(error.to_string().contains("it is not mloop's; name another"), "{error}");
+    platform.janitor.remove_endpoint(&name("staging")).await.expect("left alone");
+    let effects = ["UpdateEndpoint", "DeleteEndpoint"].map(|operation| world.effects(operation));
+    assert_eq!(effects, [0, 0]);
+    assert!(settled(&platform, "staging").await.is_some(), "it is there still");
 }
 
 #[tokio::test]

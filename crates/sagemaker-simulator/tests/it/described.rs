@@ -77,7 +77,7 @@ async fn what_mloop_asks_and_is_answered_is_as_botocore_describes_it() {
         assert!(count[operation].as_u64() >= Some(1), "{operation} was not checked: {count}");
     }
     // And as the documented policies allow it; invocations are none of the control plane's calls.
-    let [deployer, submitter] = policies();
+    let [deployer, submitter, ..] = policies().map(|policy| actions(&policy));
     assert!(deployer.contains("sagemaker:InvokeEndpoint"));
     for operation in count.as_object().expect("an object").keys() {
         let policy = if operation.contains("TrainingJob") { &submitter } else { &deployer };
@@ -86,23 +86,59 @@ async fn what_mloop_asks_and_is_answered_is_as_botocore_describes_it() {
     }
 }
 
-/// The actions that the two policies of the documentation allow.
-fn policies() -> [BTreeSet<String>; 2] {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/how-to/sagemaker.md");
-    let page = std::fs::read_to_string(page).expect("the page");
+fn page(path: &str) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    std::fs::read_to_string(page).expect("a page")
+}
+
+/// The policies of the documentation: the hosts of deployments and of trainings, SageMaker's trust, the roles
+/// of endpoints and of trainings.
+fn policies() -> [Value; 5] {
+    let page = page("docs/how-to/sagemaker.md");
     let blocks = page.split("```json").skip(1).filter_map(|block| block.split("```").next());
-    let actions = |block: &str| -> BTreeSet<String> {
-        let policy: Value = serde_json::from_str(block).expect("a policy");
-        let statements = policy["Statement"].as_array().expect("statements").clone();
-        let of = |statement: &Value| match &statement["Action"] {
-            Value::Array(actions) => actions.clone(),
-            action => vec![action.clone()],
-        };
-        let all = statements.iter().flat_map(of);
-        all.filter_map(|action| action.as_str().map(str::to_owned)).collect()
+    let found: Vec<Value> =
+        blocks.map(|block| serde_json::from_str(block).expect("a policy")).collect();
+    found.try_into().expect("five policies")
+}
+
+/// All that a member of a policy's statements says, such as `Action`.
+fn said(policy: &Value, member: &str) -> BTreeSet<String> {
+    let statements = policy["Statement"].as_array().expect("statements");
+    let of = |statement: &Value| match &statement[member] {
+        Value::Array(all) => all.clone(),
+        one => vec![one.clone()],
     };
-    let found: Vec<_> = blocks.map(actions).collect();
-    found.try_into().expect("two policies")
+    let all = statements.iter().flat_map(of);
+    all.filter_map(|one| one.as_str().map(str::to_owned)).collect()
+}
+
+fn actions(policy: &Value) -> BTreeSet<String> {
+    said(policy, "Action")
+}
+
+#[test]
+fn the_containers_roles_reach_what_the_examples_name_and_change_nothing_else() {
+    let [.., endpoint, training] = policies();
+    for policy in [&endpoint, &training] {
+        let actions = actions(policy);
+        let changes =
+            |action: &&String| ["sagemaker:", "iam:"].iter().any(|of| action.starts_with(of));
+        assert_eq!(actions.iter().find(changes), None);
+    }
+    for (policy, example) in [
+        (endpoint, "configs/examples/deployer_sagemaker.yaml"),
+        (training, "configs/examples/submitter_sagemaker.yaml"),
+    ] {
+        let resources = said(&policy, "Resource");
+        let text = page(example);
+        let named = text.split_whitespace().filter_map(|word| word.strip_prefix("s3://"));
+        let named: Vec<&str> = named.map(|place| place.trim_end_matches('/')).collect();
+        assert!(named.len() >= 2, "{text}");
+        for place in named {
+            let resource = format!("arn:aws:s3:::{place}/*");
+            assert!(resources.contains(&resource), "{example} names {resource}: {resources:?}");
+        }
+    }
 }
 
 #[tokio::test]

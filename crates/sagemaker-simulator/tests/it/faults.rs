@@ -6,54 +6,59 @@ use mloop_deployer::DeployError;
 use serde_json::{Value, json};
 
 use crate::common::{
-    World, deploy, deployer, digest, in_production, name, settled, sound, switch, world,
+    call, deploy, deployer, digest, in_production, name, settled, sound, switch, world,
 };
 
-/// The deployer as users have it: the SDK repeats what may pass.
-fn patient(world: &World) -> Value {
-    let mut settings = world.settings();
-    settings["connection"]["tries"] = json!(4);
-    settings
-}
-
 #[tokio::test]
-async fn each_acting_call_whose_answer_is_lost_twenty_times_has_one_effect() {
+async fn each_acting_call_whose_answer_is_lost_has_one_effect_twenty_times() {
     let world = world().await;
+    let lose =
+        |operation: &str| world.fault(json!({"fault": "lose_answer", "operation": operation}));
+    let used = |what: &str| assert_eq!(world.simulator.waiting_faults(), vec![], "{what}");
+    // Each time as a process of its own, which remembers nothing.
+    for round in 0..20 {
+        let change = if round == 0 { "CreateEndpoint" } else { "UpdateEndpoint" };
+        ["CreateModel", "CreateEndpointConfig", change].into_iter().for_each(lose);
+        let asked = world.deployer().deployer.deploy_model(&deploy(&world.candidate(round))).await;
+        asked.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        used("a deployment");
+        settled(&world.deployer(), "staging").await;
+    }
+    let made = ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint"];
+    assert_eq!(made.map(|operation| world.effects(operation)), [20, 20, 1, 19]);
+
     let [first, second] = [1, 2].map(|seed| world.candidate(seed));
-    let lost = |operation: &str| json!({"fault": "lose_answer", "operation": operation});
-    for operation in ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"] {
-        for _ in 0..20 {
-            world.fault(lost(operation));
-            // Each time as a process of its own, which remembers nothing.
-            let asked = world.deployer().deployer.deploy_model(&deploy(&first)).await;
-            asked.unwrap_or_else(|error| panic!("{operation}: {error}"));
-        }
-        assert_eq!(world.effects(operation), 1, "{operation}");
-    }
-    settled(&world.deployer(), "staging").await;
     in_production(&world.deployer(), &first).await;
-    for _ in 0..20 {
-        world.fault(lost("UpdateEndpoint"));
-        let request = switch(&second, Some(&first));
-        let asked = world.deployer().deployer.switch_to_production(&request).await;
+    for round in 0..20 {
+        let (from, to) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        lose("UpdateEndpoint");
+        let asked = world.deployer().deployer.switch_to_production(&switch(to, Some(from))).await;
         asked.expect("a look decides");
+        used("a switch");
+        let found = settled(&world.deployer(), "production").await.expect("an endpoint");
+        assert_eq!(found.configured, Some(digest(to)), "round {round}");
     }
-    assert_eq!(world.effects("UpdateEndpoint"), 1);
-    let found = settled(&world.deployer(), "production").await.expect("an endpoint");
-    assert_eq!(found.configured, Some(digest(&second)));
-    for _ in 0..20 {
-        world.fault(lost("DeleteEndpoint"));
+    assert_eq!(world.effects("UpdateEndpoint"), 19 + 20);
+
+    for round in 0..20 {
+        lose("DeleteEndpoint");
         world.deployer().janitor.remove_endpoint(&name("staging")).await.expect("gone or going");
+        used("a removal");
+        assert_eq!(settled(&world.deployer(), "staging").await, None, "round {round}");
+        world.deployer().deployer.deploy_model(&deploy(&first)).await.expect("deployed");
+        settled(&world.deployer(), "staging").await;
     }
-    assert_eq!(world.effects("DeleteEndpoint"), 1);
-    assert_eq!(settled(&world.deployer(), "staging").await, None);
+    assert_eq!(
+        ["DeleteEndpoint", "CreateEndpoint"].map(|one| world.effects(one)),
+        [20, 1 + 1 + 20]
+    );
 }
 
 #[tokio::test]
 async fn what_passes_by_itself_is_waited_for() {
     let world = world().await;
     let [first, second] = [1, 2].map(|seed| world.candidate(seed));
-    let platform = deployer(&patient(&world));
+    let platform = world.deployer();
     let operations = ["CreateModel", "CreateEndpointConfig", "CreateEndpoint", "DescribeEndpoint"];
     for operation in operations {
         world.fault(json!({"fault": "throttle", "operation": operation, "times": 2}));
@@ -69,7 +74,7 @@ async fn what_passes_by_itself_is_waited_for() {
     let found = settled(&platform, "production").await.expect("an endpoint");
     assert_eq!(found.configured, Some(digest(&second)));
     world.fault(json!({"fault": "not_found", "operation": "DescribeEndpointConfig", "times": 2}));
-    let elsewhere = deployer(&patient(&world));
+    let elsewhere = world.deployer();
     let found = settled(&elsewhere, "production").await.expect("an endpoint");
     assert_eq!(found.configured, Some(digest(&second)), "ours, and no stranger's");
     assert_eq!(world.simulator.waiting_faults(), vec![], "every fault had its turn");
@@ -83,7 +88,7 @@ async fn what_passes_by_itself_is_waited_for() {
 async fn refused_credentials_are_told_at_once() {
     let world = world().await;
     let first = world.candidate(1);
-    let platform = deployer(&patient(&world));
+    let platform = world.deployer();
     for (status, code) in [
         (400, "UnrecognizedClientException"),
         (400, "ExpiredTokenException"),
@@ -130,6 +135,8 @@ async fn a_service_that_does_not_answer_is_told_as_that() {
         json!({"fault": "error", "operation": "DescribeEndpoint", "status": 500,
             "code": "InternalFailure", "message": "broken"}),
     ] {
+        let mut fault = fault;
+        fault["times"] = json!(4);
         world.fault(fault.clone());
         let error = platform.deployer.describe(&name("production")).await;
         transient(error.expect_err("no answer"), &fault.to_string());
@@ -227,38 +234,6 @@ async fn what_is_busy_is_left_alone() {
 }
 
 #[tokio::test]
-async fn between_two_tries_the_endpoint_is_looked_at_again() {
-    let world = world().await;
-    let [first, second, third] = [1, 2, 3].map(|seed| world.candidate(seed));
-    let platform = world.deployer();
-    in_production(&platform, &first).await;
-    // So that somebody else needs one call alone.
-    platform.deployer.switch_to_production(&switch(&third, Some(&first))).await.expect("asked");
-    settled(&platform, "production").await;
-    platform.deployer.rollback(&switch(&first, Some(&third))).await.expect("asked");
-    settled(&platform, "production").await;
-    let updates = |world: &World| -> Vec<Value> {
-        let calls = world.simulator.calls().into_iter();
-        let updates = calls.filter(|call| call.operation == "UpdateEndpoint");
-        updates.map(|call| call.request).collect()
-    };
-    let to_third = updates(&world)[0].clone();
-    world.fault(json!({"fault": "not_found", "operation": "UpdateEndpoint"}));
-    let request = switch(&second, Some(&first));
-    let (ours, ()) = tokio::join!(platform.deployer.switch_to_production(&request), async {
-        while updates(&world).len() < 3 {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-        call(&world, "UpdateEndpoint", &to_third).await;
-    });
-    let error = ours.expect_err("somebody else was faster");
-    assert!(matches!(error, DeployError::Conflict { .. }), "{error:?}");
-    assert_eq!(world.effects("UpdateEndpoint"), 3, "it is not asked for again");
-    let found = settled(&platform, "production").await.expect("an endpoint");
-    assert_eq!(found.configured, Some(digest(&third)));
-}
-
-#[tokio::test]
 async fn a_way_back_is_refused_when_production_is_not_what_it_expects() {
     let world = world().await;
     let [first, second, third] = [1, 2, 3].map(|seed| world.candidate(seed));
@@ -314,17 +289,4 @@ async fn the_same_name_with_other_content_is_a_conflict() {
     let error = error.expect_err("another object");
     assert!(error.to_string().contains("other content"), "{error}");
     assert_eq!(third.effects("CreateModel"), 0);
-}
-
-/// A call that mloop would not make.
-async fn call(world: &World, operation: &str, request: &Value) {
-    use mloop_http::{Client, Method, Policy, Request};
-    let url = world.simulator.url().parse().expect("an address");
-    let asked = Request::new(Method::Post, &url, &[])
-        .json(request)
-        .header("x-amz-target", &format!("SageMaker.{operation}"))
-        .header("authorization", "AWS4-HMAC-SHA256 somebody");
-    let client = Client::new(Policy::default()).expect("a client");
-    let answer = client.send(&asked).await.expect("an answer");
-    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
 }

@@ -28,8 +28,8 @@ const TRAIN: &str = r#"
     exit "$CODE"
 "#;
 
-fn settings(world: &World, command: &[&str], environment: &Value) -> Value {
-    let mut settings = json!({
+pub(crate) fn settings(world: &World, command: &[&str], environment: &Value) -> Value {
+    json!({
         "connection": world.settings()["connection"],
         "role_arn": "arn:aws:iam::123456789012:role/mloop",
         "image": image(),
@@ -38,12 +38,10 @@ fn settings(world: &World, command: &[&str], environment: &Value) -> Value {
         "instance_type": "ml.m5.xlarge",
         "max_restarts": 2,
         "environment": environment,
-    });
-    settings["connection"]["tries"] = json!(4);
-    settings
+    })
 }
 
-fn submitter(settings: &Value) -> Arc<dyn JobSubmitter> {
+pub(crate) fn submitter(settings: &Value) -> Arc<dyn JobSubmitter> {
     let settings = serde_json::from_value(settings.clone()).expect("settings");
     mloop_sagemaker::testing::submitter(settings, KEYS)
 }
@@ -201,8 +199,7 @@ async fn a_submission_whose_answer_is_lost_twenty_times_starts_one_job() {
         settings.delays.starting_job = Duration::from_secs(60);
     })
     .await;
-    let mut settings = settings(&world, &["training_main"], &json!({}));
-    settings["connection"]["tries"] = json!(1);
+    let settings = settings(&world, &["training_main"], &json!({}));
     let spec = samples::job("a job");
     for _ in 0..20 {
         world.fault(json!({"fault": "lose_answer", "operation": "CreateTrainingJob"}));
@@ -219,9 +216,12 @@ async fn a_submission_whose_answer_is_lost_twenty_times_starts_one_job() {
                 "code": "ExpiredTokenException", "message": "no"}),
             ExitClass::Credentials,
         ),
-        (json!({"fault": "throttle", "operation": "DescribeTrainingJob"}), ExitClass::Transient),
         (
-            json!({"fault": "lose_request", "operation": "DescribeTrainingJob"}),
+            json!({"fault": "throttle", "operation": "DescribeTrainingJob", "times": 4}),
+            ExitClass::Transient,
+        ),
+        (
+            json!({"fault": "lose_request", "operation": "DescribeTrainingJob", "times": 4}),
             ExitClass::Transient,
         ),
     ] {

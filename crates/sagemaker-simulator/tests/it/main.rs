@@ -7,3 +7,5 @@ mod deployer;
 mod described;
 mod faults;
 mod jobs;
+mod repeats;
+mod tls;

@@ -5,9 +5,10 @@ mod python;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
+use crate::bounded::{run_within, shown};
 use crate::{BenchError, place};
 
 pub(crate) use debian::{Package, Programs};
@@ -56,18 +57,18 @@ impl<'a> Installer<'a> {
     }
 }
 
+/// Longest time of one call: a slow network has brought the largest of all, Airflow's hundred packages, by
+/// then.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
 /// Runs a program to its end; what it said is told only when it fails.
 pub(crate) fn call(command: &mut Command) -> Result<String, BenchError> {
-    let shown = command.get_program().display().to_string();
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(BenchError::io(format!("running {shown}")))?;
+    let output = run_within(command, LIMIT)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let status = output.status;
-    let text = format!("{shown} {}: {status}\n{}", arguments.join(" "), said.trim());
+    let text = format!("{}: {}\n{}", shown(command), output.status, said.trim());
     Err(BenchError::Failed(text))
 }

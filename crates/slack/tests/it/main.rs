@@ -148,6 +148,20 @@ async fn a_short_wait_is_waited_for_and_a_long_one_left_to_the_next_run() {
     assert_eq!(asked.len(), 2);
     assert!(begun.elapsed() >= Duration::from_secs(1));
 
+    // A moment, by the server's own clock.
+    let until = |moment: &str| {
+        let headers = format!("date: Sat, 28 Nov 2026 06:00:00 GMT\r\nretry-after: {moment}\r\n");
+        Reply::of(429, &headers, "rate_limited")
+    };
+    let begun = Instant::now();
+    let (result, asked) = answered(&[until("Sat, 28 Nov 2026 06:00:01 GMT"), ok()]).await;
+    result.expect("taken after a second");
+    assert_eq!(asked.len(), 2);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let (result, asked) = answered(&[until("Sat, 28 Nov 2026 07:00:00 GMT"), ok()]).await;
+    assert!(result.expect_err("too long").is_transient());
+    assert_eq!(asked.len(), 1);
+
     let begun = Instant::now();
     let (result, asked) = answered(&[busy(3_600), ok()]).await;
     assert!(result.expect_err("too long").is_transient());

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use mloop_cli::{CommonArgs, Exit, Failure, Program};
-use mloop_core::Window;
-use mloop_orchestrators::BuildReference;
+use mloop_core::{RunId, Window};
+use mloop_orchestrators::{BuildReference, Which};
 
 use crate::kinds::Kinds;
 
@@ -21,12 +21,27 @@ Examples:
   monitoring_main replay --config configs/monitoring_config.yaml \\
       --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
       what the configuration as it stands would have found in the windows of a month
+  monitoring_main show --config configs/monitoring_config.yaml
+      shows what the newest run found, and what moved
   monitoring_main --config configs/monitoring_config.yaml --check
       validates the configuration and reaches ledger, registry, traffic and reporters, read-only
 
 Exit codes. 0: measured, whatever was found: `outcome` of the last line is ok, alert,
-insufficient_data, broken or replayed; 20: configuration or usage; 21: credentials refused; 30: try again;
-40: a person is needed; 1: a bug; 143: stopped.";
+insufficient_data, broken or replayed; 20: configuration or usage; 21: credentials refused;
+30: try again; 40: a person is needed; 1: a bug; 143: stopped.";
+
+const SHOW: &str = "\
+Examples:
+  monitoring_main show --config configs/monitoring_config.yaml
+      what the newest run found
+  monitoring_main show --config configs/monitoring_config.yaml \\
+      --window-start 2026-03-01T12:00:00Z --window-end 2026-03-01T13:00:00Z
+      what the newest run over this hour found
+  monitoring_main show --config configs/monitoring_config.yaml --run run-7d9c17b55d33bbf47fd9
+      what this run found
+
+The last line is JSON, as of every run: `outcome` is what the window was found to be.
+Exit codes: monitoring_main --help; 20 also when there is no such run.";
 
 const REFERENCE: &str = "\
 Examples:
@@ -85,6 +100,10 @@ pub(crate) enum Command {
     /// Judge the windows of the past once more, as the configuration now stands
     #[command(after_help = REPLAY)]
     Replay(ReplayArgs),
+
+    /// Show what a run found: the newest one's verdict, findings, and the columns that moved
+    #[command(after_help = SHOW)]
+    Show(ShowArgs),
 }
 
 /// What can be done with references.
@@ -127,6 +146,39 @@ impl ReplayArgs {
     /// From when to when.
     pub(crate) fn span(&self) -> Result<Window, Failure> {
         Window::new(self.from, self.to).map_err(Failure::with(Exit::Config))
+    }
+}
+
+/// Which run to show.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShowArgs {
+    /// First moment of a window: show the newest run over it
+    #[arg(long, value_name = "TIME", value_parser = mloop_cli::moment, requires = "window_end")]
+    window_start: Option<DateTime<Utc>>,
+
+    /// The first moment after that window
+    #[arg(long, value_name = "TIME", value_parser = mloop_cli::moment, requires = "window_start")]
+    window_end: Option<DateTime<Utc>>,
+
+    /// Show this run
+    #[arg(long, value_name = "ID", conflicts_with = "window_start")]
+    run: Option<RunId>,
+
+    /// No colours, though it is a terminal
+    #[arg(long)]
+    pub(crate) no_color: bool,
+}
+
+impl ShowArgs {
+    /// The run to show.
+    pub(crate) fn which(&self) -> Result<Which, Failure> {
+        if let Some(run) = &self.run {
+            return Ok(Which::Run(run.clone()));
+        }
+        let window = self.window_start.zip(self.window_end);
+        let window = window.map(|(start, end)| Window::new(start, end)).transpose();
+        let window = window.map_err(Failure::with(Exit::Config))?;
+        Ok(window.map_or(Which::Newest, Which::Window))
     }
 }
 

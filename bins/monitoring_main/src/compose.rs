@@ -19,6 +19,7 @@ use crate::check::check;
 use crate::dry_run::ReadOnly;
 use crate::kinds::Kinds;
 use crate::late::Late;
+use crate::show::show;
 use crate::{reference, replay, wait};
 
 /// Judges the window of the arguments.
@@ -30,12 +31,16 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
     if common.check {
         return check(&parts, platform.clock.now()).await;
     }
-    if let Some(Command::Reference(ReferenceCommand::Build(build))) = &args.command {
-        return reference::build(parts, &build.request(common.as_of)?, common.dry_run).await;
-    }
-    if let Some(Command::Replay(replay)) = &args.command {
-        parts.make_read_only();
-        return replay::replay(parts, replay.span()?).await;
+    match &args.command {
+        Some(Command::Reference(ReferenceCommand::Build(build))) => {
+            return reference::build(parts, &build.request(common.as_of)?, common.dry_run).await;
+        }
+        Some(Command::Show(which)) => return show(parts, which).await,
+        Some(Command::Replay(replay)) => {
+            parts.make_read_only();
+            return replay::replay(parts, replay.span()?).await;
+        }
+        None => {}
     }
     if common.dry_run {
         parts.make_read_only();
@@ -105,7 +110,7 @@ impl Parts {
         problems.finish_with(parts)
     }
 
-    fn make_read_only(&mut self) {
+    pub(crate) fn make_read_only(&mut self) {
         self.deps.journal = Arc::new(ReadOnly(Arc::clone(&self.deps.journal)));
         self.deps.profiles = Arc::new(ReadOnly(Arc::clone(&self.deps.profiles)));
         self.deps.reporters.clear();

@@ -8,6 +8,7 @@ mod kinds;
 mod late;
 mod reference;
 mod replay;
+mod show;
 mod wait;
 
 fn main() -> std::process::ExitCode {

@@ -159,6 +159,23 @@ fn windows_that_are_none_are_refused() {
 }
 
 #[test]
+fn what_was_never_found_cannot_be_shown() {
+    let folder = folder();
+    for (more, told) in [
+        (&["show"][..], "no window of it was judged yet"),
+        (&["show", "--run", "run-0"], "no monitoring run run-0"),
+        (&[&["show"], &HOUR[..]].concat(), "[2026-03-01T12:00:00Z, 2026-03-01T13:00:00Z)"),
+        (&["show", "--window-start", "2026-03-01T12:00:00Z"], "--window-end"),
+        (&["show", "--run", "a/b"], "--run"),
+    ] {
+        let (code, last, _) = run(folder.path(), &with_config(more));
+        let message = last["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(code, 20, "{more:?}: {message}");
+        assert!(message.contains(told), "{more:?}: {message}");
+    }
+}
+
+#[test]
 fn all_mistakes_of_a_configuration_are_told_at_once() {
     let folder = folder();
     edit(folder.path(), "tolerance: 0.15", "tolerence: 0.15");

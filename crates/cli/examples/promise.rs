@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mloop_cli::{CommonArgs, Exit, Failure, Outcome, Program, Stop};
+use mloop_cli::{CommonArgs, Exit, Failure, Outcome, Program, Stop, screen_width};
 use serde_json::json;
 
 /// Ends in the way that is asked for
@@ -31,6 +31,10 @@ impl Program for Args {
 async fn work(args: Args, stop: Stop) -> Result<Outcome, Failure> {
     match args.way.as_deref() {
         Some("nothing") => Ok(Outcome::new(Exit::NothingToDo, json!({"outcome": "no"}))),
+        Some("show") => {
+            let outcome = Outcome::new(Exit::Done, json!({"outcome": "ok"}));
+            Ok(outcome.below(format!("{} columns\n{{\"of\": \"text\"}}", screen_width())))
+        }
         Some("panic") => panic!("the impossible happened"),
         Some("hang") => std::future::pending().await,
         Some("save") => {

@@ -17,13 +17,21 @@ pub struct Outcome {
     pub exit: Exit,
     /// The last line, without its `schema`: `run_id`, `outcome` and what the next step needs.
     pub result: Value,
+    /// What people asked to see, for standard output above the last line.
+    pub text: Option<String>,
 }
 
 impl Outcome {
     /// An outcome.
     #[must_use]
     pub fn new(exit: Exit, result: Value) -> Self {
-        Self { exit, result }
+        Self { exit, result, text: None }
+    }
+
+    /// The outcome with text for people above its last line.
+    #[must_use]
+    pub fn below(self, text: String) -> Self {
+        Self { text: Some(text), ..self }
     }
 
     /// An outcome whose last line is a flow's result.

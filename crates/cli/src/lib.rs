@@ -2,7 +2,7 @@
 //!
 //! Logs go to standard error. The last line of all output is one compact JSON object on standard
 //! output, whatever happens short of SIGKILL; `--result-file` writes it too. The exit code is one
-//! of [`Exit`]. Nothing else in mloop writes to standard output.
+//! of [`Exit`]. What people asked to see stands above it. Nothing else in mloop writes to standard output.
 //!
 //! A binary is a [`Program`] and a call of [`run`]:
 //!
@@ -43,6 +43,7 @@ mod logging;
 mod output;
 mod progress;
 mod run;
+mod screen;
 mod stop;
 mod this_run;
 
@@ -52,5 +53,6 @@ pub use failure::{Failure, Outcome};
 pub use instance::instance;
 pub use progress::ProgressLine;
 pub use run::run;
+pub use screen::{screen_has_colors, screen_width};
 pub use stop::Stop;
 pub use this_run::this_run_is;

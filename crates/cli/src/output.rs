@@ -17,7 +17,7 @@ pub(crate) struct ResultFileError {
     cause: io::Error,
 }
 
-/// Writes text to standard output: a schema, completions, the last line.
+/// Writes text to standard output: a schema, completions, what people asked to see, the last line.
 pub(crate) fn print(text: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -84,7 +84,12 @@ async fn grace_is_over<P: Program>(stop: &Stop) {
 fn finish<P: Program>(ended: Result<Outcome, Failure>, common: &CommonArgs) -> ExitCode {
     let came_to_an_outcome = ended.is_ok();
     let (mut exit, line) = match ended {
-        Ok(outcome) => (outcome.exit, outcome.line(P::SCHEMA)),
+        Ok(mut outcome) => {
+            if let Some(text) = outcome.text.take() {
+                output::print(&format!("{}\n", text.trim_end_matches('\n')));
+            }
+            (outcome.exit, outcome.line(P::SCHEMA))
+        }
         Err(failure) => {
             tell(&failure.to_string());
             (failure.exit(), failure.line(P::SCHEMA, this_run()))

@@ -57,6 +57,14 @@ fn every_end_has_its_code_and_its_line() {
 }
 
 #[test]
+fn what_people_asked_to_see_stands_above_the_last_line() {
+    let output = promise().arg("show").output().expect("it starts");
+    let out = String::from_utf8(output.stdout).expect("UTF-8");
+    let line = r#"{"outcome":"ok","schema":"mloop.example/1"}"#;
+    assert_eq!(out, format!("100 columns\n{{\"of\": \"text\"}}\n{line}\n"));
+}
+
+#[test]
 fn wrong_arguments_are_twenty_with_a_line_too() {
     let cases: [(&[&str], &str); 4] = [
         (&["--confg", "x"], "unexpected argument '--confg' found"),

@@ -25,7 +25,7 @@ pub(crate) fn bin(
     let start = |index: usize| index.checked_sub(1).map_or(0, |before| borders[before]);
     let name = match most.checked_sub(borders.len()) {
         None => match [edge(start(most)), edge(borders[most])] {
-            [from, to] if from == to => from,
+            [from, to] if from == to || is_single(edges, start(most), borders[most]) => from,
             [from, to] => format!("{from} to {to}"),
         },
         Some(0) => format!("below {}", edge(0)),
@@ -34,6 +34,12 @@ pub(crate) fn bin(
         Some(_) => "not finite".to_owned(),
     };
     Some(format!("{name}: {}", shares(reference, current, most)))
+}
+
+/// Whether a bin was made for a single number: it ends at the next one there is.
+fn is_single(edges: &[f64], start: usize, end: usize) -> bool {
+    let ends = edges.get(start).zip(edges.get(end));
+    ends.is_some_and(|(from, to)| from.next_up().to_bits() == to.to_bits())
 }
 
 /// The value of a categorical column that moved most.
@@ -111,4 +117,19 @@ fn largest(terms: &[f64]) -> Option<usize> {
 fn shares(reference: &[u64], current: &[u64], bin: usize) -> String {
     let share = |counts: &[u64]| counts[bin] as f64 / counts.iter().sum::<u64>() as f64;
     format!("{} → {}", percent(share(reference)), percent(share(current)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bin_of_a_single_number_is_named_by_it() {
+        let edges: Vec<f64> = [0.0f64, 3.0].iter().flat_map(|n| [*n, n.next_up()]).collect();
+        let (before, now) = ([50, 0, 50, 0, 0, 0, 0], [100, 0, 0, 0, 0, 0, 0]);
+        let found = bin(&edges, &[1, 2, 3], &before, &now);
+        assert_eq!(found.as_deref(), Some("3: 50 % → 0 %"));
+        let found = bin(&[0.0, 1.0, 2.0], &[1, 2], &[50, 50, 0, 0, 0, 0], &[10, 90, 0, 0, 0, 0]);
+        assert_eq!(found.as_deref(), Some("0 to 1: 50 % → 10 %"));
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Counted {
 }
 
 /// What the monitors found.
-pub(crate) struct Judged {
+pub(crate) struct Looked {
     pub(crate) evidence: Evidence,
     pub(crate) findings: Vec<Finding>,
     pub(crate) failures: Vec<MonitorFailure>,
@@ -35,17 +35,8 @@ impl MonitoringOrchestrator {
         reference: LoadedReference,
         version: VersionRef,
         counted: Counted,
-    ) -> Result<Judged, OrchestratorError> {
-        let (latency, spans) = self.latencies(&counted.window, version).await?;
-        let mut evidence = Evidence {
-            schema: reference.schema,
-            reference: reference.profile,
-            latency: latency.latency,
-            spans,
-            current: counted.window,
-            earlier: counted.labels,
-            confidence: None,
-        };
+    ) -> Result<Looked, OrchestratorError> {
+        let mut evidence = self.evidence(reference, version, counted).await?;
         let (mut findings, mut failures) = look(&self.deps.monitors, &evidence).await;
         if let Some(budget) = self.config.false_alarms {
             // How many share the budget shows once they have looked; a look is arithmetic.
@@ -53,7 +44,26 @@ impl MonitoringOrchestrator {
             (findings, failures) = look(&self.deps.monitors, &evidence).await;
         }
         let outcome = MonitoringOutcome::of(&findings, &failures);
-        Ok(Judged { evidence, findings, failures, outcome })
+        Ok(Looked { evidence, findings, failures, outcome })
+    }
+
+    /// What monitors look at.
+    pub(crate) async fn evidence(
+        &self,
+        reference: LoadedReference,
+        version: VersionRef,
+        counted: Counted,
+    ) -> Result<Evidence, OrchestratorError> {
+        let (latency, spans) = self.latencies(&counted.window, version).await?;
+        Ok(Evidence {
+            schema: reference.schema,
+            reference: reference.profile,
+            latency: latency.latency,
+            spans,
+            current: counted.window,
+            earlier: counted.labels,
+            confidence: None,
+        })
     }
 
     /// Whether alert reporters are called for, after so many windows in a row that could not be judged.

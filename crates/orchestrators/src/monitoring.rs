@@ -9,7 +9,7 @@ use mloop_core::profile::ProfileKey;
 use mloop_core::report::{MONITORING_FORMAT, MonitorFailure, ReportWindow};
 use mloop_core::run::{RunKind, RunRecord};
 use mloop_core::{
-    Clock, Finding, ModelVersion, MonitoringOutcome, MonitoringReport, Profile, RunId,
+    Clock, Evidence, Finding, ModelVersion, MonitoringOutcome, MonitoringReport, Profile, RunId,
     Sha256Digest, Subject, VersionRef, Window, error_chain,
 };
 use mloop_monitor::Monitor;
@@ -17,12 +17,12 @@ use mloop_platform::{
     Journal, LatencySource, Message, ModelRegistry, ProfileRequest, ProfileSource, ProfileStore,
     RunQuery,
 };
-use mloop_reporter::Reporter;
+use mloop_reporter::{Judged, Reporter};
 use serde::Serialize;
 
 use crate::OrchestratorError;
 use crate::false_alarms::FalseAlarmBudget;
-use crate::judging::{Counted, Judged};
+use crate::judging::{Counted, Looked};
 use crate::reference::{self, LoadedReference};
 use crate::referencing;
 use crate::served::{Served, served};
@@ -171,11 +171,14 @@ impl MonitoringOrchestrator {
             None => None,
         };
         let counted = Counted { window, labels };
-        let report = self.judge(reference, &version, counted, as_of).await?;
+        let (report, evidence) = self.judge(reference, &version, counted, as_of).await?;
         let (record, messages) = (record_of(&report)?, self.messages(&report));
         self.deps.journal.record_run_with(&record, &messages).await?;
-        let reporter_failures = self.tell(&report).await;
-        Ok(self.result(report, reporter_failures))
+        let is_told = self.reporters(&report).next().is_some();
+        let history = if is_told { self.history(&report).await } else { vec![] };
+        let judged = Judged { report, evidence, history };
+        let reporter_failures = self.tell(&judged).await;
+        Ok(self.result(judged.report, reporter_failures))
     }
 
     /// Merges the windows of days that are long over, a few days a run. Those whose labels are still
@@ -248,12 +251,12 @@ impl MonitoringOrchestrator {
         version: &ModelVersion,
         counted: Counted,
         as_of: DateTime<Utc>,
-    ) -> Result<MonitoringReport, OrchestratorError> {
+    ) -> Result<(MonitoringReport, Evidence), OrchestratorError> {
         let window = counted.window.window;
         let (profile, label_window) =
             (counted.window.digest(), counted.labels.as_ref().map(|labels| labels.window));
         let run_id = self.run_of(&version.version, window);
-        let Judged { evidence, findings, failures, outcome } =
+        let Looked { evidence, findings, failures, outcome } =
             self.look(reference, version.version, counted).await?;
         let blind_windows = match outcome {
             MonitoringOutcome::InsufficientData => {
@@ -262,7 +265,7 @@ impl MonitoringOrchestrator {
             _ => 0,
         };
         let current = &evidence.current;
-        Ok(MonitoringReport {
+        let report = MonitoringReport {
             schema: MONITORING_FORMAT.to_owned(),
             run_id,
             subject: self.config.subject.clone(),
@@ -283,7 +286,8 @@ impl MonitoringOrchestrator {
             profile,
             reference: evidence.reference.digest(),
             as_of,
-        })
+        };
+        Ok((report, evidence))
     }
 
     /// Which run this is: the same for each repeat. Reads ledger and registry, since a run is told by
@@ -343,10 +347,10 @@ impl MonitoringOrchestrator {
     }
 
     /// Calls the reporters that the outcome is for; gives those that failed.
-    async fn tell(&self, report: &MonitoringReport) -> Vec<ReporterFailure> {
+    async fn tell(&self, judged: &Judged) -> Vec<ReporterFailure> {
         let mut failures = vec![];
-        for reporter in self.reporters(report) {
-            if let Err(error) = reporter.report(report).await {
+        for reporter in self.reporters(&judged.report) {
+            if let Err(error) = reporter.report(judged).await {
                 let failure = ReporterFailure {
                     reporter: reporter.name().to_owned(),
                     error: error_chain(&error),

@@ -13,7 +13,7 @@ use mloop_core::{
 use mloop_platform::{ProfilePlace, ProfileQuery};
 use serde::Serialize;
 
-use crate::judging::{Counted, Judged};
+use crate::judging::{Counted, Looked};
 use crate::monitoring::MonitoringOrchestrator;
 use crate::reference::{self, LoadedReference};
 use crate::spans::PAGE;
@@ -262,7 +262,7 @@ impl MonitoringOrchestrator {
 }
 
 /// What alerted, worst first.
-fn sentences(judged: &Judged) -> Vec<String> {
+fn sentences(judged: &Looked) -> Vec<String> {
     let mut alerting: Vec<&Finding> =
         judged.findings.iter().filter(|finding| finding.is_alerting()).collect();
     alerting.sort_by_key(|finding| std::cmp::Reverse(finding.status));
@@ -285,7 +285,7 @@ impl Tally {
         *blind
     }
 
-    fn add(&mut self, replayed: &ReplayedWindow, judged: &Judged) {
+    fn add(&mut self, replayed: &ReplayedWindow, judged: &Looked) {
         let result = &mut self.result;
         result.windows += 1;
         *result.outcomes.entry(judged.outcome.as_str().to_owned()).or_default() += 1;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use mloop_core::{MonitoringReport, Subject};
 use mloop_http::{HttpSettings, Method, Request, Response, Service};
 use mloop_platform::PlatformError;
-use mloop_reporter::{BuildError, Reporter, ReporterDeps, ReporterError, Spec, When};
+use mloop_reporter::{BuildError, Judged, Reporter, ReporterDeps, ReporterError, Spec, When};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -102,7 +102,8 @@ impl Reporter for PushgatewayReporter {
         self.when
     }
 
-    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
+    async fn report(&self, judged: &Judged) -> Result<(), ReporterError> {
+        let report = &judged.report;
         let doing = format!("pushing the metrics of {}", report.run_id);
         let pushed = async {
             let newest = self.newest(&report.subject).await?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use mloop_core::MonitoringReport;
 use mloop_platform::files::{Readers, replace, replaceable};
-use mloop_reporter::{BuildError, Reporter, ReporterDeps, ReporterError, Spec, When};
+use mloop_reporter::{BuildError, Judged, Reporter, ReporterDeps, ReporterError, Spec, When};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -68,7 +68,8 @@ impl Reporter for PrometheusReporter {
         replaceable(&self.path).map(|()| true).map_err(|cause| self.refused(cause))
     }
 
-    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
+    async fn report(&self, judged: &Judged) -> Result<(), ReporterError> {
+        let report = &judged.report;
         if is_overtaken(&self.path, report) {
             let path = self.path.display();
             tracing::info!("{path} has the numbers of a newer window, and keeps them");
@@ -108,7 +109,7 @@ fn is_overtaken(path: &Path, report: &MonitoringReport) -> bool {
 #[cfg(test)]
 mod tests {
     use mloop_core::{MonitoringOutcome, TargetName, Window};
-    use mloop_reporter::conformance::{check_reporter, sample_report};
+    use mloop_reporter::conformance::{check_reporter, judged, sample_report};
 
     use super::*;
 
@@ -132,13 +133,13 @@ mod tests {
         };
         for (on, rows, shown) in [(2, 1, 1), (1, 2, 1), (2, 3, 3), (3, 4, 4), (2, 5, 4)] {
             (report.window.bounds, report.window.rows) = (day(on), rows);
-            reporter.report(&report).await.expect("written, or left");
+            reporter.report(&judged(report.clone())).await.expect("written, or left");
             let text = std::fs::read_to_string(&reporter.path).expect("written");
             let line = text.lines().find(|line| line.starts_with("mloop_window_rows{"));
             assert!(line.is_some_and(|line| line.ends_with(&format!(" {shown}"))), "{line:?}");
         }
         report.subject.target = TargetName::new("elsewhere").expect("a name");
-        reporter.report(&report).await.expect("written");
+        reporter.report(&judged(report.clone())).await.expect("written");
         let text = std::fs::read_to_string(&reporter.path).expect("written");
         assert!(text.contains("target=\"elsewhere\""), "another subject's file is replaced");
     }

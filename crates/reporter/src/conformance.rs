@@ -1,15 +1,18 @@
 //! What every reporter must do, whoever wrote it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use mloop_core::finding::Status;
+use mloop_core::profile::{ColumnCounts, ProfileKey};
 use mloop_core::report::{MONITORING_FORMAT, ReportWindow};
+use mloop_core::schema::{ColumnKind, ColumnSchema, NumericSchema, PROFILE_FORMAT};
 use mloop_core::{
-    Finding, ModelName, MonitoringOutcome, MonitoringReport, RunId, Sha256Digest, Subject,
-    TargetName, VersionRef, Window,
+    Evidence, Finding, ModelName, MonitoringOutcome, MonitoringReport, Profile, ProfileSchema,
+    RunId, Sha256Digest, Subject, TargetName, VersionRef, Window,
 };
 
-use crate::Reporter;
+use crate::{Judged, Reporter};
 
 /// Checks a reporter: a report is taken, and a look or the same report again leaves what `records`
 /// counts as it was. `records` counts what the receiver holds: files, lines, messages.
@@ -21,16 +24,65 @@ pub async fn check_reporter<F: Future<Output = usize>>(
     records: impl Fn() -> F,
 ) {
     assert!(!reporter.name().is_empty(), "a reporter without a name cannot be reported");
-    let report = sample_report(MonitoringOutcome::Alert);
-    reporter.report(&report).await.expect("a report is taken");
+    let judged = sample(MonitoringOutcome::Alert);
+    reporter.report(&judged).await.expect("a report is taken");
     let once = records().await;
     assert!(once > 0, "a report leaves something at its receiver");
-    let page = reporter.page(&report);
+    let page = reporter.page(&judged.report);
     assert!(page.is_none_or(|page| page.is_file()), "the page that it names is there");
     reporter.probe().await.expect("a receiver that works passes a look");
     assert_eq!(records().await, once, "a look changes nothing");
-    reporter.report(&report).await.expect("a repeat is allowed");
+    reporter.report(&judged).await.expect("a repeat is allowed");
     assert_eq!(records().await, once, "a repeated report leaves one record");
+}
+
+/// A judged window with one drifted column, for tests.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn sample(outcome: MonitoringOutcome) -> Judged {
+    judged(sample_report(outcome))
+}
+
+/// A report with evidence of one numeric column, `brightness`, whose rows have moved to its upper half.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn judged(report: MonitoringReport) -> Judged {
+    let numeric = NumericSchema { edges: (0..=8).map(f64::from).collect(), step: 0.5 };
+    let kind = ColumnKind::Numeric(numeric);
+    let schema = ProfileSchema {
+        format: PROFILE_FORMAT,
+        model: report.subject.model.clone(),
+        classes: vec!["a".to_owned(), "b".to_owned()],
+        positive: None,
+        columns: vec![ColumnSchema { name: "brightness".to_owned(), kind }],
+        groups: vec![],
+        latency_objective_micros: Some(2_000),
+    };
+    let key = ProfileKey { subject: report.subject.clone(), version: report.version.digest };
+    let mut current = Profile::new(&schema, key, report.window.bounds);
+    current.rows = report.window.rows;
+    (0..report.window.rows).for_each(|row| current.latency.observe(500 + row));
+    let mut reference = current.clone();
+    for (profile, first) in [(&mut reference, 0), (&mut current, 4)] {
+        if let Some(ColumnCounts::Numeric(counts)) = profile.columns.get_mut("brightness") {
+            counts.bins[first..first + 4].fill(report.window.rows / 4);
+        }
+    }
+    let latency = current.latency.clone();
+    let evidence = Evidence {
+        schema,
+        reference,
+        latency,
+        spans: BTreeMap::new(),
+        current,
+        earlier: None,
+        confidence: None,
+    };
+    Judged { report, evidence, history: vec![] }
 }
 
 /// A report with one drifted column, for tests.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use mloop_core::MonitoringReport;
 
-use crate::{Reporter, ReporterError, When};
+use crate::{Judged, Reporter, ReporterError, When};
 
 /// Keeps the newest report of each run in memory.
 pub struct RecordingReporter {
@@ -38,7 +38,8 @@ impl Reporter for RecordingReporter {
         self.when
     }
 
-    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
+    async fn report(&self, judged: &Judged) -> Result<(), ReporterError> {
+        let report = &judged.report;
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.retain(|known| known.run_id != report.run_id);
         reports.push(report.clone());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mloop_core::registry::KindRegistry;
-use mloop_core::{BoxError, MonitoringReport};
+use mloop_core::{BoxError, Evidence, MonitoringReport};
 use mloop_platform::{Message, Notifier, Outbox, PlatformDeps};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,21 @@ impl When {
     }
 }
 
+/// A judged window: what was found, what it rests on, and what came before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// What was found.
+    pub report: MonitoringReport,
+    /// What the monitors looked at.
+    pub evidence: Evidence,
+    /// Reports of the last windows of this version that ended before this one, oldest first, one a
+    /// window, at most [`MAX_HISTORY`]; none when the ledger could not be read.
+    pub history: Vec<MonitoringReport>,
+}
+
+/// Most earlier windows that reporters get: two days of hours.
+pub const MAX_HISTORY: usize = 48;
+
 /// Hands a report on: to a dashboard, to people, to a file.
 ///
 /// # Contract
@@ -99,7 +114,7 @@ pub trait Reporter: Send + Sync {
     ///
     /// # Errors
     /// [`ReporterError`].
-    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError>;
+    async fn report(&self, judged: &Judged) -> Result<(), ReporterError>;
 }
 
 /// Why a report could not be handed on.

@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use mloop_core::notification::{Notification, Severity, Topic};
 use mloop_core::{Finding, MonitoringOutcome, MonitoringReport};
 use mloop_platform::{Message, Notifier, Outbox, PlatformError, deliver_pending};
-use mloop_reporter::{BuildError, Reporter, ReporterDeps, ReporterError, Spec, When};
+use mloop_reporter::{BuildError, Judged, Reporter, ReporterDeps, ReporterError, Spec, When};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::rank::{carried, lead, ranked, subject};
 
 /// Findings that a message lists before it says how many more there are.
 const LISTED: usize = 10;
@@ -98,7 +100,8 @@ impl Reporter for AlertReporter {
         vec![Message { notification: message(report), receivers }]
     }
 
-    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
+    async fn report(&self, judged: &Judged) -> Result<(), ReporterError> {
+        let report = &judged.report;
         for Message { notification, receivers } in self.messages(report) {
             // It is there already, unless the caller records no runs.
             let queued = self.outbox.enqueue(&notification, &receivers).await;
@@ -150,13 +153,16 @@ fn title(report: &MonitoringReport) -> String {
     format!("{}: {what} in {}", report.subject, report.window.bounds)
 }
 
+/// What moved most, with what carries it, comes first: a preview on a phone shows little more.
 fn text(report: &MonitoringReport) -> String {
     let window = &report.window;
-    let alerting = report.alerting();
-    let mut lines = vec![format!(
+    let alerting: Vec<&Finding> =
+        ranked(report.findings.iter().filter(|finding| finding.is_alerting()));
+    let mut lines: Vec<String> = lead(report).map(first_line).into_iter().collect();
+    lines.push(format!(
         "{} answered {} requests ({} unreadable, {} of other versions, {} of unknown ones).",
         report.version, window.rows, window.quarantined, window.other_version, window.mixed
-    )];
+    ));
     lines.extend(alerting.iter().take(LISTED).map(|finding| line(finding)));
     if alerting.len() > LISTED {
         lines.push(format!("- and {} more", alerting.len() - LISTED));
@@ -169,6 +175,10 @@ fn text(report: &MonitoringReport) -> String {
     lines.join("\n")
 }
 
+fn first_line(finding: &Finding) -> String {
+    format!("{}: {}", subject(finding), carried(finding))
+}
+
 fn line(finding: &Finding) -> String {
     format!("- {}", finding.sentence())
 }
@@ -176,7 +186,7 @@ fn line(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use mloop_platform::{Again, MockNotifier, MockOutbox, PlatformError, Waiting};
-    use mloop_reporter::conformance::sample_report;
+    use mloop_reporter::conformance::{judged, sample_report};
 
     use super::*;
 
@@ -219,7 +229,7 @@ mod tests {
         let reporter =
             AlertReporter::new("alert".to_owned(), When::Alert, notifiers, Arc::new(outbox));
 
-        let error = reporter.report(&report).await.expect_err("one is dead");
+        let error = reporter.report(&judged(report)).await.expect_err("one is dead");
 
         assert!(error.is_transient());
         assert!(error.to_string().contains("telling dead"), "{error}");
@@ -231,6 +241,41 @@ mod tests {
         assert_eq!(message.severity, Severity::Warning);
         let expected = "- column_drift of brightness: jensen_shannon 0.420 [0.390, 0.450], bound 0.100, n 1500";
         assert!(message.text.contains(expected), "{}", message.text);
+    }
+
+    #[test]
+    fn the_first_line_names_what_moved_most_and_the_worst_is_listed_first() {
+        let mut report = sample_report(MonitoringOutcome::Alert);
+        let most = Finding {
+            column: Some("contrast".to_owned()),
+            value: Some(0.8),
+            interval: Some([0.7, 0.9]),
+            detail: Some("0.5 to 0.6: 3.0 % → 40 %".to_owned()),
+            ..report.findings[0].clone()
+        };
+        let broken = Finding {
+            column: Some("sharpness".to_owned()),
+            check: "missing".to_owned(),
+            status: mloop_core::Status::Broken,
+            ..report.findings[0].clone()
+        };
+        report.findings.push(most);
+        let first = text(&report).lines().next().map(str::to_owned);
+        assert_eq!(
+            first.as_deref(),
+            Some(
+                "column drift of contrast: Jensen-Shannon distance 0.8, 8.0 × the tolerated 0.1; 0.5 to 0.6: 3.0 % → 40 %"
+            )
+        );
+        report.findings.push(broken);
+        let text = text(&report);
+        let of: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("- ")?.split(':').next()?.split(" of ").nth(1))
+            .collect();
+        assert_eq!(of, ["sharpness", "contrast", "brightness"]);
+        let fine = sample_report(MonitoringOutcome::Ok);
+        assert!(super::text(&fine).starts_with("v1"), "{}", super::text(&fine));
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use mloop_core::MonitoringReport;
-use mloop_reporter::{BuildError, Reporter, ReporterDeps, ReporterError, Spec, When};
+use mloop_reporter::{BuildError, Judged, Reporter, ReporterDeps, ReporterError, Spec, When};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -55,7 +54,8 @@ impl Reporter for JsonReporter {
         probe(&self.folder)
     }
 
-    async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
+    async fn report(&self, judged: &Judged) -> Result<(), ReporterError> {
+        let report = &judged.report;
         let path = self.folder.join(format!("{}.json", report.run_id));
         let text = serde_json::to_vec_pretty(report).map_err(|cause| ReporterError::Refused {
             doing: format!("writing the report {} as JSON", report.run_id),
@@ -67,8 +67,8 @@ impl Reporter for JsonReporter {
 
 #[cfg(test)]
 mod tests {
-    use mloop_core::MonitoringOutcome;
-    use mloop_reporter::conformance::{check_reporter, sample_report};
+    use mloop_core::{MonitoringOutcome, MonitoringReport};
+    use mloop_reporter::conformance::{check_reporter, sample, sample_report};
 
     use super::*;
 
@@ -96,8 +96,7 @@ mod tests {
             when: When::Always,
             folder: PathBuf::from("/dev/null/reports"),
         };
-        let error =
-            reporter.report(&sample_report(MonitoringOutcome::Ok)).await.expect_err("no folder");
+        let error = reporter.report(&sample(MonitoringOutcome::Ok)).await.expect_err("no folder");
         assert!(error.to_string().contains("/dev/null/reports"), "{error}");
         assert!(!error.is_transient());
         let looked = reporter.probe().await.expect_err("no folder");

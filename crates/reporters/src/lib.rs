@@ -8,13 +8,20 @@
 
 mod alert;
 mod file;
+mod histogram;
 mod html;
 mod json;
+mod rank;
+mod terminal;
+#[cfg(test)]
+mod testing;
+mod words;
 
 pub use alert::{AlertConfig, AlertReporter};
 pub use html::{HtmlConfig, HtmlReporter, page};
 pub use json::{JsonConfig, JsonReporter};
 use mloop_reporter::ReporterRegistry;
+pub use terminal::{Screen, text};
 
 /// Registers every kind of this crate.
 pub fn register_builtin(registry: &mut ReporterRegistry) {

@@ -10,7 +10,7 @@ use mloop_core::{Clock as _, EndpointName, Sha256Digest, SystemClock, Window};
 use mloop_testkit::camera::Camera;
 use mloop_testkit::images;
 use mloop_testkit::program::Finished;
-use mloop_testkit::small::{Sent, wait_for_second};
+use mloop_testkit::small::{Sent, SmallWorld, wait_for_second};
 use mloop_testkit::traffic::{Sender, write_labels};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -194,6 +194,24 @@ fn record_metrics_alert_and_page_agree() {
         let column = finding["column"].as_str().expect("a string");
         assert!(metrics.contains(&format!("column=\"{column}\"")), "{column}\n{metrics}");
         assert!(page.contains(column), "{column}");
+    }
+    shows_the_newest_run(&world, &alarm, &drifted);
+}
+
+/// `monitoring_main show` tells of the run that was the last.
+fn shows_the_newest_run(world: &SmallWorld, alarm: &Finished, drifted: &[&Value]) {
+    let show = ["monitoring_main", "show", "--config", "monitoring_config.yaml"];
+    let shown = run(world, &show);
+    ended_with(&shown, 0);
+    assert_eq!(shown.last["run_id"], alarm.last["run_id"]);
+    assert_eq!(shown.last["outcome"], "alert");
+    assert!(!shown.stdout.contains('\u{1b}'), "no terminal, no colours: {}", shown.stdout);
+    for part in ["▲ alert", "  reference ", "  now ", "before: "] {
+        assert!(shown.stdout.contains(part), "{part} is not in {}", shown.stdout);
+    }
+    let columns = drifted.iter().filter_map(|one| one["column"].as_str());
+    for column in columns {
+        assert!(shown.stdout.contains(column), "{column} is not in {}", shown.stdout);
     }
 }
 

@@ -19,7 +19,7 @@ use mloop_platform::conformance::samples;
 use mloop_platform::fakes::InMemoryLedger;
 use mloop_platform::{ModelRegistryKinds, PlatformDeps, Registration, SubmitterRegistry};
 use mloop_prometheus::{families, register_builtin};
-use mloop_reporter::conformance::sample_report;
+use mloop_reporter::conformance::{judged, sample_report};
 use mloop_reporter::{ReporterDeps, ReporterRegistry};
 use mloop_serving::testing::{tiny_image, write_tiny_version};
 use serde_json::{Value, json};
@@ -181,7 +181,7 @@ impl Push {
         let deps = ReporterDeps { platform, notifiers: vec![], outbox };
         let settings = json!({ "url": at.gateway, "job": self.job, "max_series": CAP });
         let reporter = kinds.build("prometheus_pushgateway", "metrics", &settings, &deps)?;
-        Ok(reporter.report(&self.report).await?)
+        Ok(reporter.report(&judged(self.report.clone())).await?)
     }
 }
 

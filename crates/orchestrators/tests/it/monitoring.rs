@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use mloop_core::latency::{LatencyHistogram, LatencySpan};
-use mloop_core::profile::ProfileKey;
+use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::schema::{ColumnKind, ColumnSchema, NumericSchema, PROFILE_FORMAT};
 use mloop_core::version::files;
 use mloop_core::{
@@ -15,7 +15,7 @@ use mloop_core::{
 use mloop_monitor::{MockMonitor, Monitor, MonitorError};
 use mloop_orchestrators::{
     Classified, ExitClass, FalseAlarmBudget, MonitoringConfig, MonitoringDeps,
-    MonitoringOrchestrator, MonitoringRequest, MonitoringResult,
+    MonitoringOrchestrator, MonitoringRequest, MonitoringResult, Which,
 };
 use mloop_platform::conformance::samples;
 use mloop_platform::fakes::CountedLatency;
@@ -23,7 +23,7 @@ use mloop_platform::{
     Journal, LatencySource, Message, MockLatencySource, Outbox as _, PlatformError, ProfileRow,
     ProfileStore, RunQuery,
 };
-use mloop_reporter::{MockReporter, RecordingReporter, Reporter, ReporterError, When};
+use mloop_reporter::{Judged, MockReporter, RecordingReporter, Reporter, ReporterError, When};
 
 use crate::world::{World, at, finding, subject};
 
@@ -304,8 +304,8 @@ async fn the_run_is_recorded_before_anybody_is_told() {
     mock.expect_when().return_const(When::Always);
     mock.expect_messages().once().returning(|_| vec![]);
     mock.expect_page().return_const(None);
-    mock.expect_report().once().returning(move |report| {
-        let recorded = futures_now(ledger.run(&report.run_id));
+    mock.expect_report().once().returning(move |judged| {
+        let recorded = futures_now(ledger.run(&judged.report.run_id));
         assert!(recorded.is_some(), "told before it was recorded");
         Ok(())
     });
@@ -477,8 +477,8 @@ async fn the_report_that_is_handed_on_is_the_one_that_is_recorded() {
         fn when(&self) -> When {
             self.0.when()
         }
-        async fn report(&self, report: &MonitoringReport) -> Result<(), ReporterError> {
-            self.0.report(report).await
+        async fn report(&self, judged: &Judged) -> Result<(), ReporterError> {
+            self.0.report(judged).await
         }
     }
     let monitors = vec![finds("drift", Status::Drifted)];
@@ -487,4 +487,59 @@ async fn the_report_that_is_handed_on_is_the_one_that_is_recorded() {
     let record = world.ledger.run(&result.run_id).await.expect("a run").expect("recorded");
     let recorded: MonitoringReport = serde_json::from_value(record.body).expect("a report");
     assert_eq!(recording.reports(), [recorded]);
+}
+
+#[tokio::test]
+async fn reporters_get_what_the_monitors_saw_and_the_windows_before() {
+    let world = world().await;
+    for end in [1, 2] {
+        run(&flow(&world, vec![finds("drift", Status::Ok)], vec![]), &hour(end)).await;
+    }
+    let mut mock = MockReporter::new();
+    mock.expect_name().return_const("page".to_owned());
+    mock.expect_when().return_const(When::Always);
+    mock.expect_messages().once().returning(|_| vec![]);
+    mock.expect_page().return_const(None);
+    mock.expect_report()
+        .once()
+        .withf(|judged| {
+            let ends = judged.history.iter().map(|one| one.window.bounds.end());
+            judged.evidence.current.window == judged.report.window.bounds
+                && judged.evidence.reference.digest() == judged.report.reference
+                && ends.eq([at(1), at(2)])
+        })
+        .returning(|_| Ok(()));
+    run(&flow(&world, vec![finds("drift", Status::Drifted)], vec![Box::new(mock)]), &hour(3)).await;
+}
+
+#[tokio::test]
+async fn a_run_is_recalled_with_what_it_looked_at() {
+    let world = world().await;
+    for (end, status) in [(1, Status::Ok), (2, Status::Drifted)] {
+        run(&flow(&world, vec![finds("drift", status)], vec![]), &hour(end)).await;
+    }
+    let flow = flow(&world, vec![], vec![]);
+    let newest = flow.recall(&Which::Newest).await.expect("the newest");
+    assert_eq!(newest.report.outcome, MonitoringOutcome::Alert);
+    assert_eq!(newest.history.len(), 1);
+    let evidence = newest.evidence.expect("it is still there");
+    assert_eq!(evidence.current.digest(), newest.report.profile);
+    let first = flow.recall(&Which::Window(hour(1).window)).await.expect("the first");
+    assert_eq!((first.report.outcome, first.history.len()), (MonitoringOutcome::Ok, 0));
+    let by_id = flow.recall(&Which::Run(first.report.run_id.clone())).await.expect("the first");
+    assert_eq!(by_id, first);
+
+    // Counted anew, the window is no longer what was judged.
+    let mut other = evidence.current.clone();
+    other.rows += 1;
+    let stored = StoredProfile { profile: other, as_of: at(5), inputs: vec![] };
+    let ledger = world.ledger.ledger();
+    ledger.profiles.put(&evidence.schema, &stored).await.expect("kept");
+    assert_eq!(flow.recall(&Which::Newest).await.expect("the newest").evidence, None);
+
+    let unknown = Which::Run(mloop_core::RunId::derive(&["nobody"]));
+    let error = flow.recall(&unknown).await.expect_err("nobody ran it");
+    assert_eq!(error.exit_class(), ExitClass::Configuration);
+    let unknown = Which::Window(hour(9).window);
+    assert!(flow.recall(&unknown).await.expect_err("not judged").to_string().contains("--run"));
 }

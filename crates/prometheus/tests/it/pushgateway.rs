@@ -9,7 +9,7 @@ use mloop_http::testing::{Fault, Relay, Reply, Server};
 use mloop_platform::PlatformError;
 use mloop_platform::fakes::InMemoryLedger;
 use mloop_prometheus::families;
-use mloop_reporter::conformance::{check_reporter, sample_report};
+use mloop_reporter::conformance::{check_reporter, judged, sample_report};
 use mloop_reporter::{Reporter, ReporterDeps, ReporterError, ReporterRegistry};
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ async fn what_was_pushed_is_what_prometheus_has_and_nothing_of_the_run_before() 
         let report = report(findings);
         let expected = expected(&report, &job);
         assert!(expected.len() >= findings * 3, "{}", expected.len());
-        reporter.report(&report).await.expect("pushed");
+        reporter.report(&judged(report.clone())).await.expect("pushed");
         let found = bench.query_until(&of_job(&job), |found| *found == expected).await;
         assert!(found == expected, "{} series, {} expected", found.len(), expected.len());
     }
@@ -118,7 +118,7 @@ async fn each_target_has_a_group_of_its_own_and_the_newest_window_stays() {
     ] {
         (report.window.bounds, report.window.rows) = (bounds, rows);
         report.subject.target = target.parse().expect("a name");
-        reporter.report(&report).await.expect("pushed, or left");
+        reporter.report(&judged(report.clone())).await.expect("pushed, or left");
     }
     let mut rows: Vec<(String, String)> = vec![];
     for group in bench.groups().await {
@@ -140,7 +140,7 @@ async fn a_job_that_a_path_cannot_hold_arrives_as_it_is() {
     let bench = Bench::new();
     let job = format!("{}/größe 1%?#", job());
     let report = report(1);
-    reporter(&bench.gateway, &job).report(&report).await.expect("pushed");
+    reporter(&bench.gateway, &job).report(&judged(report.clone())).await.expect("pushed");
     let expected = expected(&report, &job);
     let found = bench.query_until(&of_job(&job), |found| *found == expected).await;
     assert_eq!(found, expected);
@@ -158,7 +158,7 @@ fn base64_of(text: &str) -> String {
 async fn findings_beyond_the_cap_are_counted() {
     let (bench, job) = (Bench::new(), job());
     let settings = json!({"url": bench.gateway, "job": job, "max_series": 2});
-    build(&settings).expect("a reporter").report(&report(10)).await.expect("pushed");
+    build(&settings).expect("a reporter").report(&judged(report(10))).await.expect("pushed");
     let query = format!("mloop_findings_dropped{{job=\"{job}\"}}");
     let found = bench.query_until(&query, |found| !found.is_empty()).await;
     assert_eq!(found.into_values().collect::<Vec<_>>(), [8.0]);
@@ -181,7 +181,7 @@ async fn a_cut_connection_leaves_the_group_whole_or_as_it_was() {
     ] {
         let (relay, job) = (Relay::scripted(&bench.gateway, &faults), job());
         let report = report(4);
-        let result = reporter(&relay.url(), &job).report(&report).await;
+        let result = reporter(&relay.url(), &job).report(&judged(report.clone())).await;
         assert_eq!(result.is_ok(), faults.len() < 4 && faults[0] == get, "{faults:?}: {result:?}");
         assert!(result.err().is_none_or(|error| error.is_transient()), "{faults:?}");
         let groups = bench.groups().await;
@@ -209,7 +209,7 @@ async fn answers_end_in_the_error_that_says_what_to_do() {
         let settings =
             json!({"url": server.url().to_string(), "username": "u", "password_env": "P"});
         let reporter = build(&settings).expect("a reporter");
-        let error = reporter.report(&report(1)).await.expect_err(told);
+        let error = reporter.report(&judged(report(1))).await.expect_err(told);
         assert_eq!(error.is_transient(), transient, "{told}: {error:?}");
         assert!(mloop_core::error_chain(&error).contains(told), "{error:?}");
         assert!(!format!("{error:?}").contains("hunter2"));
@@ -227,7 +227,7 @@ async fn a_gateway_that_does_not_tell_what_it_has_is_pushed_to() {
     for page in [Reply::status(404), Reply::of(200, "", "<html>"), Reply::of(200, "", "{}")] {
         let server = Server::new(&[page, Reply::status(200)]);
         let url = server.url().to_string();
-        reporter(&url, "a/b").report(&report(1)).await.expect("pushed");
+        reporter(&url, "a/b").report(&judged(report(1))).await.expect("pushed");
         let put = &server.asked()[1];
         assert_eq!(put.line, "PUT /base/metrics/job@base64/YS9i/model/fashion/target/production");
         assert!(put.body.ends_with('\n'));

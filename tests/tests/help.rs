@@ -68,7 +68,7 @@ fn commands(examples: &str) -> Vec<String> {
 fn every_help_has_an_example_of_its_own_command_and_fits_a_terminal() {
     let subcommands = SUBCOMMANDS.map(|subcommand| ("deployment_main", Some(subcommand)));
     let server = [("model_server", None), ("model_server", Some("serve"))];
-    let show = [("monitoring_main", Some("show"))];
+    let show = ["show", "replay"].map(|subcommand| ("monitoring_main", Some(subcommand)));
     let whole = BINARIES.map(|binary| (binary, None)).into_iter();
     for (binary, subcommand) in whole.chain(subcommands).chain(show).chain(server) {
         let help = help(binary, subcommand);

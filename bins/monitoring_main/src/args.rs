@@ -18,14 +18,17 @@ Examples:
       the same, but records nothing and tells nobody
   monitoring_main reference build --config configs/monitoring_config.yaml
       makes the reference of a model that was not trained here, of a table of its predictions
+  monitoring_main replay --config configs/monitoring_config.yaml \\
+      --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
+      what the configuration as it stands would have found in the windows of a month
   monitoring_main show --config configs/monitoring_config.yaml
       shows what the newest run found, and what moved
   monitoring_main --config configs/monitoring_config.yaml --check
       validates the configuration and reaches ledger, registry, traffic and reporters, read-only
 
 Exit codes. 0: measured, whatever was found: `outcome` of the last line is ok, alert,
-insufficient_data or broken; 20: configuration or usage; 21: credentials refused; 30: try again;
-40: a person is needed; 1: a bug; 143: stopped.";
+insufficient_data, broken or replayed; 20: configuration or usage; 21: credentials refused;
+30: try again; 40: a person is needed; 1: a bug; 143: stopped.";
 
 const SHOW: &str = "\
 Examples:
@@ -51,6 +54,15 @@ Examples:
       on new bins
 
 Take traffic in which all was well, and none that the model was trained on.
+Exit codes: monitoring_main --help";
+
+const REPLAY: &str = "\
+Examples:
+  monitoring_main replay --config changed.yaml \\
+      --from 2026-03-01T00:00:00Z --to 2026-04-01T00:00:00Z
+      what the changed configuration would have found in the windows of a month
+
+Reads the profiles that earlier runs stored, and no traffic; records nothing and tells nobody.
 Exit codes: monitoring_main --help";
 
 /// Judges one window of a model's traffic: drift, fairness, latency, performance
@@ -85,6 +97,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Reference(ReferenceCommand),
 
+    /// Judge the windows of the past once more, as the configuration now stands
+    #[command(after_help = REPLAY)]
+    Replay(ReplayArgs),
+
     /// Show what a run found: the newest one's verdict, findings, and the columns that moved
     #[command(after_help = SHOW)]
     Show(ShowArgs),
@@ -112,6 +128,25 @@ pub(crate) struct BuildArgs {
     /// New bins and groups, though there is a reference whose could be kept
     #[arg(long)]
     rebin: bool,
+}
+
+/// Which windows are replayed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReplayArgs {
+    /// Windows that start at this time or later, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = mloop_cli::moment)]
+    from: DateTime<Utc>,
+
+    /// And end at this time or before
+    #[arg(long, value_name = "TIME", value_parser = mloop_cli::moment)]
+    to: DateTime<Utc>,
+}
+
+impl ReplayArgs {
+    /// From when to when.
+    pub(crate) fn span(&self) -> Result<Window, Failure> {
+        Window::new(self.from, self.to).map_err(Failure::with(Exit::Config))
+    }
 }
 
 /// Which run to show.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use mloop_cli::{Exit, Failure, Outcome};
-use mloop_core::latency::LatencyHistogram;
+use mloop_core::latency::{LatencyHistogram, LatencySpan};
 use mloop_core::{Sha256Digest, Subject, VersionRef, Window};
 use mloop_platform::{LatencyRequest, PlatformError, probe_notifiers};
 use mloop_reporter::ReporterError;
@@ -44,6 +44,6 @@ fn unreported(error: ReporterError) -> Failure {
 /// A question that every latency source can answer, with nothing perhaps.
 fn any_latencies(subject: &Subject, window: Window) -> LatencyRequest {
     let version = VersionRef { number: 1, digest: Sha256Digest::of(b"") };
-    let counted = LatencyHistogram::default();
+    let counted = LatencySpan { window, latency: LatencyHistogram::default() };
     LatencyRequest { subject: subject.clone(), version, window, counted }
 }

@@ -11,7 +11,7 @@ use mloop_orchestrators::{
     FalseAlarmBudget, MonitoringConfig as Settings, MonitoringDeps, MonitoringOrchestrator,
     MonitoringRequest,
 };
-use mloop_platform::{Ledger, PlatformDeps, Sources};
+use mloop_platform::{Ledger, PlatformDeps};
 use mloop_reporter::ReporterDeps;
 
 use crate::args::{Command, MonitoringArgs, ReferenceCommand};
@@ -19,7 +19,7 @@ use crate::check::check;
 use crate::kinds::Kinds;
 use crate::late::Late;
 use crate::show::show;
-use crate::{reference, wait};
+use crate::{reference, replay, wait};
 
 /// Judges the window of the arguments.
 pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome, Failure> {
@@ -35,6 +35,7 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
             return reference::build(parts, &build.request(common.as_of)?, common.dry_run).await;
         }
         Some(Command::Show(which)) => return show(parts, which).await,
+        Some(Command::Replay(replay)) => return replay::replay(parts, replay.span()?).await,
         None => {}
     }
     if common.dry_run {
@@ -52,6 +53,9 @@ pub(crate) async fn monitor(args: MonitoringArgs, _stop: Stop) -> Result<Outcome
     if !common.dry_run && !result.as_ref().is_ok_and(|result| result.alerting) {
         let undelivered = parts.late.deliver().await;
         result.iter_mut().for_each(|result| result.reporter_failures.extend(undelivered.clone()));
+    }
+    if result.is_ok() {
+        flow.merge_old_days().await;
     }
     Outcome::of(Exit::Done, &result.map_err(Failure::of)?)
 }
@@ -78,26 +82,23 @@ impl Parts {
             let notifiers = &config.notifiers;
             let notifiers = problems.build_all("notifiers", notifiers, &kinds.notifiers, platform);
             let ledger: Ledger = ledger?;
-            let subject = config.subject();
-            let late = Late { outbox: ledger.outbox, subject, notifiers };
+            let late = Late { outbox: ledger.outbox, subject: config.subject(), notifiers };
             let (outbox, notifiers) = (Arc::clone(&late.outbox), late.notifiers.clone());
             let deps = ReporterDeps { platform: platform.clone(), notifiers, outbox };
             let reporters = &config.reporters;
             let reporters = problems.build_all("reporters", reporters, &kinds.reporters, &deps);
-            let Sources { profiles: source, .. } = sources?;
             let deps = MonitoringDeps {
                 journal: ledger.journal,
                 profiles: ledger.profiles,
-                source,
+                source: sources?.profiles,
                 latency: latency?,
                 registry: registry?,
                 monitors,
                 reporters,
                 clock: Arc::clone(&platform.clock),
             };
-            let settings = settings(&config, document);
             let settle = Duration::from_secs(config.settle_secs);
-            Some(Self { deps, settings, settle, late })
+            Some(Self { deps, settings: settings(&config, document), settle, late })
         });
         problems.finish_with(parts)
     }

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use mloop_core::deployment::{ChangeCall, Deployment, JournalEntry};
 use mloop_core::episode::Episode;
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::run::RunRecord;
-use mloop_core::{DeploymentId, EpisodeId, ModelVersion, ProfileSchema, RunId, Subject, Window};
-use mloop_platform::{Journal, Lease, Message, PlatformError, ProfileStore, RunQuery};
+use mloop_core::{
+    DeploymentId, EpisodeId, ModelVersion, ProfileSchema, RunId, Sha256Digest, Subject, Window,
+};
+use mloop_platform::{
+    Journal, Lease, Message, PlatformError, ProfileQuery, ProfileStore, RunQuery,
+};
 
 use crate::compose::Parts;
 
@@ -122,5 +127,22 @@ impl ProfileStore for ReadOnly<dyn ProfileStore> {
         window: &Window,
     ) -> Result<Option<(u32, StoredProfile)>, PlatformError> {
         self.0.newest(key, window).await
+    }
+
+    async fn within(&self, query: &ProfileQuery) -> Result<Vec<StoredProfile>, PlatformError> {
+        self.0.within(query).await
+    }
+
+    async fn schema(&self, digest: &Sha256Digest) -> Result<Option<ProfileSchema>, PlatformError> {
+        self.0.schema(digest).await
+    }
+
+    async fn merge_days(
+        &self,
+        _subject: &Subject,
+        _until: DateTime<Utc>,
+        _limit: u32,
+    ) -> Result<u32, PlatformError> {
+        Ok(0)
     }
 }

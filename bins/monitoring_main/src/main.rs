@@ -7,6 +7,7 @@ mod dry_run;
 mod kinds;
 mod late;
 mod reference;
+mod replay;
 mod show;
 mod wait;
 

@@ -1,8 +1,11 @@
 //! What monitors look at: loaded once, shared by all of them.
 
-use crate::latency::LatencyHistogram;
+use std::collections::BTreeMap;
+
+use crate::latency::{LatencyHistogram, LatencySpan};
 use crate::profile::Profile;
 use crate::schema::ProfileSchema;
+use crate::window::Window;
 
 /// The reference and the current window of one version under one schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +20,8 @@ pub struct Evidence {
     pub earlier: Option<Profile>,
     /// Latencies of the window, from wherever they are measured.
     pub latency: LatencyHistogram,
+    /// Latencies of the spans that monitors ask for, by their minutes; each ends with the window.
+    pub spans: BTreeMap<u32, LatencySpan>,
     /// How sure each check must be for false alarms to stay within their budget; none: nobody set one.
     pub confidence: Option<f64>,
 }
@@ -26,6 +31,16 @@ impl Evidence {
     #[must_use]
     pub fn labelled(&self) -> &Profile {
         self.earlier.as_ref().unwrap_or(&self.current)
+    }
+
+    /// The latencies of so many minutes up to the end of the window, as far as they are known: of a span
+    /// that nobody asked for, those of the window itself.
+    #[must_use]
+    pub fn latency_over(&self, minutes: u32) -> (Window, &LatencyHistogram) {
+        match self.spans.get(&minutes) {
+            Some(span) => (span.window, &span.latency),
+            None => (self.current.window, &self.latency),
+        }
     }
 
     /// The confidence of a monitor's intervals: its `own`, or what the budget asks for where that is more.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::window::Window;
+
 /// Buckets grow by 2^(1/8), about 9 %: Prometheus' native histogram schema 3 (and OpenTelemetry's
 /// scale 3), so a percentile is at most 9 % above the true one.
 const BUCKETS_PER_DOUBLING: f64 = 8.0;
@@ -24,6 +26,15 @@ pub struct LatencyHistogram {
     /// one before it. Those above the last edge are the rest of `count`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     foreign: Vec<(u64, u64)>,
+}
+
+/// The latencies of a span of time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatencySpan {
+    /// What is really covered, which may be more or less than what was asked for.
+    pub window: Window,
+    /// The latencies in it.
+    pub latency: LatencyHistogram,
 }
 
 /// The bucket that a percentile lies in.

@@ -209,6 +209,21 @@ pub struct StoredProfile {
     pub inputs: Vec<InputFile>,
 }
 
+impl StoredProfile {
+    /// Adds another profile of the same version: its counts, its files, and what was looked for later.
+    ///
+    /// # Errors
+    /// [`MergeError`], and then nothing was added.
+    pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
+        self.profile.merge(&other.profile)?;
+        self.as_of = self.as_of.max(other.as_of);
+        self.inputs.extend(other.inputs.iter().cloned());
+        self.inputs.sort_unstable();
+        self.inputs.dedup();
+        Ok(())
+    }
+}
+
 /// A file that a profile was counted from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InputFile {

@@ -63,6 +63,26 @@ impl Window {
         self.start <= moment && moment < self.end
     }
 
+    /// Whether a moment lies in both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
+    /// Whether another window lies wholly inside.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// The whole UTC day that a moment lies in; none at the end of all time.
+    #[must_use]
+    pub fn day_of(moment: DateTime<Utc>) -> Option<Self> {
+        let start = moment.date_naive().and_hms_opt(0, 0, 0)?.and_utc();
+        let end = start.checked_add_signed(TimeDelta::days(1))?;
+        Self::new(start, end).ok()
+    }
+
     /// The smallest window that covers both.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {

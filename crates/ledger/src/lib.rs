@@ -51,7 +51,7 @@ pub use sqlite::{Probe, SqliteLedger, SqliteSettings, probe};
 
 /// The points at which a test can kill a process that writes (see [`mloop_core::failpoint`]): of
 /// each call that writes a record, just before and just after its transaction is committed.
-pub const FAILPOINTS: [&str; 20] = [
+pub const FAILPOINTS: [&str; 22] = [
     "ledger.record_run.before_commit",
     "ledger.record_run.after_commit",
     "ledger.save_episode.before_commit",
@@ -66,6 +66,8 @@ pub const FAILPOINTS: [&str; 20] = [
     "ledger.save_call.after_commit",
     "ledger.put.before_commit",
     "ledger.put.after_commit",
+    "ledger.merge_days.before_commit",
+    "ledger.merge_days.after_commit",
     "ledger.enqueue.before_commit",
     "ledger.enqueue.after_commit",
     "ledger.delivered.before_commit",

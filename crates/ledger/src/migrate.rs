@@ -83,6 +83,15 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         min_writer: 1,
         release: "0.1.0",
     },
+    // Who does not know packed profiles cannot read them, and would count merged windows again.
+    Migration {
+        sql: [
+            include_str!("migrations/sqlite/0008_packed_profiles.sql"),
+            include_str!("migrations/postgres/0008_packed_profiles.sql"),
+        ],
+        min_writer: 8,
+        release: "0.1.0",
+    },
 ];
 
 /// The version of the schema that this release writes.

@@ -20,6 +20,7 @@ pub(crate) enum Value {
     /// A whole record. SQLite keeps it as text; PostgreSQL as `json`, which is the same text, but
     /// can be asked for its parts.
     Json(String),
+    Bytes(Vec<u8>),
     Integer(i64),
     Real(f64),
     Null(Kind),
@@ -131,6 +132,20 @@ impl Row {
             Some(Value::Null(_)) => Ok(None),
             _ => self.text(column).map(Some),
         }
+    }
+
+    /// Bytes; none where there are none.
+    pub(crate) fn optional_bytes(&self, column: usize) -> Result<Option<&[u8]>, Failure> {
+        match self.0.get(column) {
+            Some(Value::Null(_)) => Ok(None),
+            Some(Value::Bytes(bytes)) => Ok(Some(bytes)),
+            _ => Err(Failure::Column(column)),
+        }
+    }
+
+    /// A moment as [`Value::from`] writes it.
+    pub(crate) fn moment(&self, column: usize) -> Result<DateTime<Utc>, Failure> {
+        self.text(column)?.parse().map_err(|_| Failure::Column(column))
     }
 
     /// A number that cannot be negative.

@@ -1,9 +1,9 @@
-//! Latencies of the window itself.
+//! Latencies of the captured traffic itself.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mloop_core::latency::LatencyHistogram;
+use mloop_core::latency::LatencySpan;
 use mloop_platform::{
     BuildError, LatencyRequest, LatencySource, PlatformDeps, PlatformError, Spec,
 };
@@ -27,12 +27,13 @@ impl Spec<Arc<dyn LatencySource>, PlatformDeps> for WindowLatencySettings {
     }
 }
 
-/// Takes the latencies that the server wrote beside each captured request.
+/// Takes the latencies that the server wrote beside each captured request, as far as they were counted:
+/// what lies within a window cannot be told apart, and what nobody counted is left out.
 pub struct WindowLatency;
 
 #[async_trait]
 impl LatencySource for WindowLatency {
-    async fn latency(&self, request: &LatencyRequest) -> Result<LatencyHistogram, PlatformError> {
+    async fn latency(&self, request: &LatencyRequest) -> Result<LatencySpan, PlatformError> {
         Ok(request.counted.clone())
     }
 }

@@ -1,5 +1,7 @@
 //! What every monitor must do, whoever wrote it.
 
+use std::collections::BTreeMap;
+
 use mloop_core::schema::ColumnKind;
 use mloop_core::{Evidence, Finding, Profile, Status};
 
@@ -56,7 +58,12 @@ fn check_finding(monitor: &dyn Monitor, finding: &Finding) {
 pub fn emptied(evidence: &Evidence) -> Evidence {
     let current = &evidence.current;
     let empty = Profile::new(&evidence.schema, current.key.clone(), current.window);
-    Evidence { latency: empty.latency.clone(), current: empty, ..evidence.clone() }
+    Evidence {
+        latency: empty.latency.clone(),
+        spans: BTreeMap::new(),
+        current: empty,
+        ..evidence.clone()
+    }
 }
 
 /// Evidence whose window has the very counts of its reference: nothing changed. `classes` and the
@@ -102,6 +109,7 @@ pub fn unchanged(
         schema: schema.clone(),
         reference: profile.clone(),
         latency: profile.latency.clone(),
+        spans: BTreeMap::new(),
         current: profile,
         earlier: None,
         confidence: None,

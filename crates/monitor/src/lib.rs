@@ -39,6 +39,12 @@ pub trait Monitor: Send + Sync {
     /// Stable name, unique within a run.
     fn name(&self) -> &str;
 
+    /// The spans, in minutes up to the end of the window, over which it wants latencies in
+    /// [`Evidence::spans`].
+    fn latency_spans(&self) -> Vec<u32> {
+        vec![]
+    }
+
     /// Judges the window.
     ///
     /// # Errors

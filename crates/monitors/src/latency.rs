@@ -5,9 +5,10 @@ use mloop_core::latency::LatencyHistogram;
 use mloop_core::{Evidence, Finding, Status};
 use mloop_monitor::{BuildError, Monitor, MonitorError, Spec};
 use mloop_stats::Estimate;
+use mloop_stats::burn::{Events, RULES, Rule, burn_rate};
 use mloop_stats::interval::{Interval, wilson};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::finding::{About, Bound};
 use crate::settings::{confidence, valid_confidence, within};
@@ -35,13 +36,14 @@ pub struct LatencyConfig {
     #[serde(default)]
     max_p999_ms: Option<f64>,
     /// Share of requests that must meet the objective which the version's profile schema carries,
-    /// such as 0.99. Its burn rate is checked when this is set.
+    /// such as 0.99. Its burn rates are checked when this is set.
     #[serde(default)]
     objective_share: Option<f64>,
-    /// Burn rate up to which all is well: 1 uses up the whole error budget over its period, 14.4
-    /// two percent of a month's in an hour (Site Reliability Workbook, chapter 5).
-    #[serde(default = "max_burn_rate")]
-    max_burn_rate: f64,
+    /// Which burn rates over which spans are an alert. The three of the Site Reliability Workbook
+    /// (chapter 5), unless set: they tell of 2, 5 and 10 percent of a month's budget used up in an
+    /// hour, in six hours, in three days.
+    #[serde(default = "burn_rules")]
+    burn_rules: Vec<BurnRule>,
     /// Requests below which a window is not judged.
     #[serde(default = "min_requests")]
     min_requests: u64,
@@ -50,8 +52,58 @@ pub struct LatencyConfig {
     confidence: f64,
 }
 
-fn max_burn_rate() -> f64 {
-    14.4
+/// A burn rate that is an alert over a long span, and still over a short one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct BurnRule {
+    /// Burn rate up to which all is well: 1 uses up the whole error budget over its period.
+    factor: f64,
+    /// The long span, minutes up to the end of the window.
+    long_minutes: u32,
+    /// The short one: the alert ends soon after its cause.
+    short_minutes: u32,
+}
+
+fn burn_rules() -> Vec<BurnRule> {
+    let of = |Rule { factor, long_minutes, short_minutes }| BurnRule {
+        factor,
+        long_minutes,
+        short_minutes,
+    };
+    RULES.into_iter().map(of).collect()
+}
+
+/// Minutes of the longest span: 30 days, for which error budgets are reckoned.
+const LONGEST: u32 = 30 * 24 * 60;
+
+impl BurnRule {
+    fn check(&self) -> Result<(), BuildError> {
+        within("burn_rules: factor", self.factor, 1e-3, 1e6)?;
+        if self.short_minutes == 0
+            || self.short_minutes > self.long_minutes
+            || self.long_minutes > LONGEST
+        {
+            let problem = format!(
+                "`short_minutes` from 1, `long_minutes` not below it and up to {LONGEST} are expected"
+            );
+            return Err(BuildError::invalid("burn_rules", problem));
+        }
+        Ok(())
+    }
+
+    /// `1h/5m`: what tells it from the others.
+    fn name(&self) -> String {
+        format!("{}/{}", span(self.long_minutes.into()), span(self.short_minutes.into()))
+    }
+}
+
+/// So many minutes, in the longest unit that they fill.
+fn span(minutes: i64) -> String {
+    match minutes {
+        days if days % (24 * 60) == 0 => format!("{}d", days / (24 * 60)),
+        hours if hours % 60 == 0 => format!("{}h", hours / 60),
+        minutes => format!("{minutes}m"),
+    }
 }
 
 fn min_requests() -> u64 {
@@ -63,7 +115,7 @@ impl Spec<Box<dyn Monitor>> for LatencyConfig {
 
     fn build(self, name: String, _deps: &()) -> Result<Box<dyn Monitor>, BuildError> {
         valid_confidence(self.confidence)?;
-        within("max_burn_rate", self.max_burn_rate, 0.0, 1e6)?;
+        self.burn_rules.iter().try_for_each(BurnRule::check)?;
         if let Some(share) = self.objective_share {
             within("objective_share", share, 0.0, 0.99999)?;
         }
@@ -86,7 +138,7 @@ impl LatencyConfig {
     }
 }
 
-/// Tells percentiles, and judges those that have a bound and the objective's burn rate.
+/// Tells percentiles, and judges those that have a bound and the objective's burn rates.
 pub struct LatencyMonitor {
     name: String,
     settings: LatencyConfig,
@@ -96,6 +148,11 @@ pub struct LatencyMonitor {
 impl Monitor for LatencyMonitor {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn latency_spans(&self) -> Vec<u32> {
+        let rules = self.settings.objective_share.iter().flat_map(|_| &self.settings.burn_rules);
+        rules.flat_map(|rule| [rule.long_minutes, rule.short_minutes]).collect()
     }
 
     async fn check(&self, evidence: &Evidence) -> Result<Vec<Finding>, MonitorError> {
@@ -114,7 +171,7 @@ impl LatencyMonitor {
             .map(|percentile| self.percentile(latency, percentile))
             .collect();
         if let Some(share) = self.settings.objective_share {
-            findings.push(self.burn_rate(latency, share)?);
+            findings.extend(self.burn_rates(evidence, share)?);
         }
         Ok(findings)
     }
@@ -163,28 +220,53 @@ impl LatencyMonitor {
         Finding { status, ..finding }
     }
 
-    /// How many times faster than allowed the error budget is used up.
-    fn burn_rate(&self, latency: &LatencyHistogram, share: f64) -> Result<Finding, MonitorError> {
-        if latency.objective_micros().is_none() {
+    /// How many times faster than allowed the error budget is used up, by each rule.
+    fn burn_rates(&self, evidence: &Evidence, share: f64) -> Result<Vec<Finding>, MonitorError> {
+        if evidence.latency.objective_micros().is_none() {
             let problem = "`objective_share` is set, but no latency objective is known: the version's \
                            profile schema must carry one (set it where the reference is made), and \
                            buckets of another latency source must have an edge at it";
             return Err(MonitorError::Incomparable { problem: problem.to_owned() });
         }
-        let about = self.about("slo_burn_rate");
-        let (n, bound) = (latency.count(), Bound::AtMost(self.settings.max_burn_rate));
-        let late = n - latency.within_objective().min(n);
-        let budget = 1.0 - share;
-        let Some(interval) = wilson(late, n, self.settings.confidence) else {
-            return Ok(about.unknown(bound, n));
-        };
-        let interval = Interval { lower: interval.lower / budget, upper: interval.upper / budget };
-        let estimate = Estimate { value: late as f64 / n as f64 / budget, interval };
-        if n < self.settings.min_requests {
-            return Ok(about.unknown(bound, n));
-        }
-        Ok(about.judged(estimate, bound, n))
+        let rules = self.settings.burn_rules.iter();
+        Ok(rules.map(|rule| self.burn_rate(evidence, share, rule)).collect())
     }
+
+    /// Where less than the long span is known, such as of a version that is new, the bound is higher in
+    /// proportion: it stands for the same share of the budget, used up in less time.
+    fn burn_rate(&self, evidence: &Evidence, share: f64, rule: &BurnRule) -> Finding {
+        let [(known, long), (short_known, short)] =
+            [rule.long_minutes, rule.short_minutes].map(|minutes| evidence.latency_over(minutes));
+        let [known, short_known] = [known, short_known].map(|window| window.length());
+        let lacking = f64::from(rule.long_minutes) * 60.0 / known.as_seconds_f64();
+        let factor = rule.factor * lacking.max(1.0);
+        let name = rule.name();
+        let about =
+            About { check: "latency_burn", group: Some(&name), ..self.about("slo_burn_rate") };
+        let (bound, n, least) = (Bound::AtMost(factor), long.count(), self.settings.min_requests);
+        let (long, short, sure) = (events(long), events(short), self.settings.confidence);
+        let held =
+            Rule { factor, long_minutes: rule.long_minutes, short_minutes: rule.short_minutes };
+        let burns = long.zip(short).and_then(|(long, short)| {
+            let burns = held.burns(long, short, share, least, sure)?;
+            Some((burns, burn_rate(long, share, sure)?, burn_rate(short, share, sure)?.value))
+        });
+        let Some((burns, estimate, lately)) = burns else { return about.unknown(bound, n) };
+        let mut detail = format!("{lately:.3} over the last {}", span(short_known.num_minutes()));
+        if lacking > 1.0 {
+            let (known, asked) = (span(known.num_minutes()), span(rule.long_minutes.into()));
+            detail += &format!("; only {known} of {asked} are known, so the bound is higher");
+        }
+        let status = if burns { Status::Drifted } else { Status::Ok };
+        Finding { status, detail: Some(detail), ..about.judged(estimate, bound, n) }
+    }
+}
+
+/// Requests with those that were late; none where the objective was not counted.
+fn events(latency: &LatencyHistogram) -> Option<Events> {
+    latency.objective_micros()?;
+    let total = latency.count();
+    Some(Events { bad: total - latency.within_objective().min(total), total })
 }
 
 /// Lower end in milliseconds of the bucket that a share lies in.
@@ -207,6 +289,9 @@ fn is_hidden(latency: &LatencyHistogram, q: f64, bound: Bound) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+    use mloop_core::Window;
+    use mloop_core::latency::LatencySpan;
     use mloop_monitor::conformance::check_monitor;
     use serde_json::json;
 
@@ -258,14 +343,100 @@ mod tests {
         }
     }
 
+    /// So many late ones of a thousand.
+    fn thousand(late: u64) -> LatencyHistogram {
+        with(1000 - late, late).latency
+    }
+
+    /// Evidence whose hour has so many late ones of a thousand, with spans of so many hours.
+    fn over(late: u64, spans: &[(u32, i64, LatencyHistogram)]) -> Evidence {
+        let mut evidence = with(1000 - late, late);
+        let end = evidence.current.window.end();
+        for (minutes, hours, latency) in spans {
+            let window = Window::new(end - TimeDelta::hours(*hours), end).expect("a span");
+            evidence.spans.insert(*minutes, LatencySpan { window, latency: latency.clone() });
+        }
+        evidence
+    }
+
     #[tokio::test]
-    async fn the_burn_rate_alerts_only_when_the_interval_does() {
-        let settings = json!({"objective_share": 0.99, "max_burn_rate": 2.0});
-        for (late, expected) in [(10, Status::Ok), (25, Status::Ok), (40, Status::Drifted)] {
-            let found =
-                monitor(settings.clone()).check(&with(1000 - late, late)).await.expect("ok");
-            let burn = found.last().expect("a burn rate");
-            assert_eq!((burn.method.as_str(), burn.status), ("slo_burn_rate", expected), "{late}");
+    async fn budgets_burn_by_the_rules_of_the_workbook() {
+        use Status::{Drifted, InsufficientData, Ok};
+        let quiet = || vec![(360, 6, thousand(5)), (4320, 72, thousand(5))];
+        let few = LatencyHistogram::new(Some(2_000));
+        // An objective of 99 %: ten late ones of a thousand are what is allowed.
+        let table = [
+            ("all is well", over(5, &quiet()), [Ok, Ok, Ok]),
+            ("an hour above 14.4 times", over(200, &quiet()), [Drifted, Ok, Ok]),
+            ("an hour perhaps above it", over(150, &quiet()), [Ok, Ok, Ok]),
+            (
+                "six hours above 6 times, and still",
+                over(100, &[(360, 6, thousand(100)), (4320, 72, thousand(5))]),
+                [Ok, Drifted, Ok],
+            ),
+            (
+                "six hours above 6 times, over by now",
+                over(5, &[(360, 6, thousand(100)), (4320, 72, thousand(5))]),
+                [Ok, Ok, Ok],
+            ),
+            (
+                "three days above what is allowed, and the last six hours",
+                over(20, &[(360, 6, thousand(30)), (4320, 72, thousand(30))]),
+                [Ok, Ok, Drifted],
+            ),
+            (
+                "a version of six hours: ten percent of the budget would be 12 times",
+                over(20, &[(360, 6, thousand(30)), (4320, 6, thousand(30))]),
+                [Ok, Ok, Ok],
+            ),
+            (
+                "and they are",
+                over(20, &[(360, 6, thousand(160)), (4320, 6, thousand(160))]),
+                [Ok, Ok, Drifted],
+            ),
+            (
+                "six hours in which nobody called",
+                over(5, &[(360, 6, few.clone()), (4320, 72, thousand(5))]),
+                [Ok, InsufficientData, InsufficientData],
+            ),
+        ];
+        let monitor = monitor(json!({"objective_share": 0.99}));
+        assert_eq!(monitor.latency_spans(), [60, 5, 360, 30, 4320, 360]);
+        for (name, evidence, expected) in table {
+            let found = monitor.check(&evidence).await.expect("findings");
+            let burns: Vec<&Finding> =
+                found.iter().filter(|one| one.check == "latency_burn").collect();
+            let groups: Vec<_> = burns.iter().filter_map(|one| one.group.as_deref()).collect();
+            assert_eq!(groups, ["1h/5m", "6h/30m", "3d/6h"]);
+            let statuses: Vec<Status> = burns.iter().map(|one| one.status).collect();
+            assert_eq!(statuses, expected, "{name}: {burns:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rule_says_what_it_was_held_against() {
+        let rule = json!({"factor": 2.0, "long_minutes": 240, "short_minutes": 30});
+        let monitor = monitor(json!({"objective_share": 0.99, "burn_rules": [rule]}));
+        let found = monitor.check(&over(0, &[(240, 2, thousand(100))])).await.expect("findings");
+        let burn = found.last().expect("a burn rate");
+        assert_eq!(
+            (burn.value.map(f64::round), burn.threshold, burn.n),
+            (Some(10.0), Some(4.0), 1000)
+        );
+        let detail = burn.detail.as_deref().unwrap_or_default();
+        assert!(detail.contains("0.000 over the last 1h"), "no shorter span is known: {detail}");
+        assert!(detail.contains("only 2h of 4h are known"), "{detail}");
+        assert_eq!([30, 60, 90, 1440, 4320].map(span), ["30m", "1h", "90m", "1d", "3d"]);
+    }
+
+    #[test]
+    fn rules_that_cannot_be_held_are_refused() {
+        for (factor, long, short) in [(0.0, 60, 5), (1.0, 60, 0), (1.0, 5, 60), (1.0, 43_201, 60)] {
+            let rule = json!({"factor": factor, "long_minutes": long, "short_minutes": short});
+            let settings = json!({"burn_rules": [rule]});
+            let settings: LatencyConfig = serde_json::from_value(settings).expect("settings");
+            let built = settings.build("latency".to_owned(), &());
+            assert!(built.is_err(), "{factor} {long} {short}");
         }
     }
 

@@ -15,6 +15,11 @@ pub struct FalseAlarmBudget {
 }
 
 impl FalseAlarmBudget {
+    /// False alarms that may be expected in a window.
+    pub(crate) fn per_window(self) -> f64 {
+        self.per_month / self.windows_per_month
+    }
+
     /// How sure each of the checks that can alarm must be (see [`mloop_stats::budget`]); none when
     /// nothing can alarm.
     pub(crate) fn confidence(self, findings: &[Finding]) -> Result<Option<f64>, OrchestratorError> {

@@ -3,6 +3,7 @@
 //! | flow | file | decides in |
 //! |---|---|---|
 //! | [`MonitoringOrchestrator`]: window → findings → reporters | `monitoring.rs` | [`mloop_core::MonitoringOutcome::of`] |
+//! | [`MonitoringOrchestrator::replay`]: stored windows → what would have alerted | `replay.rs`, `judging.rs` | |
 //! | [`ReferenceOrchestrator`]: rows → reference of a model from elsewhere | `referencing.rs` | |
 //! | [`RetrainOrchestrator`]: past → verdicts → one job a cause | `retraining.rs` | [`plan`], [`closing`] |
 //! | [`CVTrainingOrchestrator`]: job → version in the registry | `training.rs`, `assembling.rs` | [`split`] |
@@ -32,6 +33,7 @@ mod evaluation;
 mod false_alarms;
 pub mod gate;
 mod journey;
+mod judging;
 mod lease;
 mod monitoring;
 mod past;
@@ -43,11 +45,13 @@ pub mod progress;
 mod recalling;
 mod reference;
 mod referencing;
+mod replay;
 mod restoring;
 mod retraining;
 mod retraining_result;
 mod served;
 pub mod smoke;
+mod spans;
 pub mod split;
 mod stopping;
 mod task;
@@ -73,6 +77,7 @@ pub use past::{history, serving};
 pub use preview::{RetrainPreview, Would};
 pub use recalling::{Recalled, Which};
 pub use referencing::{BuildReference, ReferenceBuilt, ReferenceDeps, ReferenceOrchestrator};
+pub use replay::{CheckAlerts, ReplayResult, Replayed, ReplayedWindow, Skip};
 pub use retraining::{RetrainConfig, RetrainDeps, RetrainOrchestrator, RetrainRequest};
 pub use retraining_result::{
     ClosedEpisode, NamedVerdict, RETRAINING_FORMAT, RetrainOutcome, RetrainResult,

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use mloop_core::latency::LatencyHistogram;
 use mloop_core::profile::ProfileKey;
 use mloop_core::report::{MONITORING_FORMAT, MonitorFailure, ReportWindow};
 use mloop_core::run::{RunKind, RunRecord};
@@ -15,17 +14,24 @@ use mloop_core::{
 };
 use mloop_monitor::Monitor;
 use mloop_platform::{
-    Journal, LatencyRequest, LatencySource, Message, ModelRegistry, ProfileRequest, ProfileSource,
-    ProfileStore, RunQuery,
+    Journal, LatencySource, Message, ModelRegistry, ProfileRequest, ProfileSource, ProfileStore,
+    RunQuery,
 };
 use mloop_reporter::{Judged, Reporter};
 use serde::Serialize;
 
 use crate::OrchestratorError;
 use crate::false_alarms::FalseAlarmBudget;
+use crate::judging::{Counted, Looked};
 use crate::reference::{self, LoadedReference};
 use crate::referencing;
 use crate::served::{Served, served};
+
+/// How long windows are kept for themselves before they become part of their day.
+const KEPT: TimeDelta = TimeDelta::days(35);
+
+/// Days that one run merges at most.
+const DAYS_PER_RUN: u32 = 4;
 
 /// Earlier runs that are looked at when blind windows are counted; windows may have several.
 const RUNS_PER_BLIND_WINDOW: u32 = 4;
@@ -175,19 +181,21 @@ impl MonitoringOrchestrator {
         Ok(self.result(judged.report, reporter_failures))
     }
 
-    /// The window whose labels have had their time, when that is not the window itself.
-    fn label_window(&self, window: Window) -> Result<Option<Window>, OrchestratorError> {
-        let delay = self.config.label_delay;
-        if delay.is_zero() {
-            return Ok(None);
+    /// Merges the windows of days that are long over, a few days a run. Those whose labels are still
+    /// waited for are left; what cannot be done is for a later run.
+    pub async fn merge_old_days(&self) {
+        // The window of labels is as long as that of the run, and that a day as a rule.
+        let labelled = self.config.label_delay + TimeDelta::days(2);
+        let until = self.deps.clock.now().checked_sub_signed(KEPT.max(labelled));
+        let Some(until) = until else { return };
+        let merged = self.deps.profiles.merge_days(&self.config.subject, until, DAYS_PER_RUN).await;
+        match merged {
+            Ok(0) => {}
+            Ok(days) => tracing::info!(days, "merged windows into days"),
+            Err(error) => {
+                tracing::warn!(error = error_chain(&error), "windows were not merged into days");
+            }
         }
-        let (start, end) =
-            (window.start().checked_sub_signed(delay), window.end().checked_sub_signed(delay));
-        let earlier = start.zip(end).and_then(|(start, end)| Window::new(start, end).ok());
-        earlier.map(Some).ok_or_else(|| {
-            let problem = "the delay of labels leads before the beginning of time; shorten it";
-            OrchestratorError::invalid(format!("finding the labels of {window}"), problem)
-        })
     }
 
     /// The version that was asked for, else the one that served longest in the window.
@@ -237,18 +245,6 @@ impl MonitoringOrchestrator {
         Ok(stored.profile)
     }
 
-    /// The latencies of the window, from wherever they are measured.
-    pub(crate) async fn latency(
-        &self,
-        counted: &Profile,
-        version: VersionRef,
-    ) -> Result<LatencyHistogram, OrchestratorError> {
-        let (subject, window) = (self.config.subject.clone(), counted.window);
-        let counted = counted.latency.clone();
-        let request = LatencyRequest { subject, version, window, counted };
-        Ok(self.deps.latency.latency(&request).await?)
-    }
-
     async fn judge(
         &self,
         reference: LoadedReference,
@@ -260,21 +256,8 @@ impl MonitoringOrchestrator {
         let (profile, label_window) =
             (counted.window.digest(), counted.labels.as_ref().map(|labels| labels.window));
         let run_id = self.run_of(&version.version, window);
-        let mut evidence = Evidence {
-            schema: reference.schema,
-            reference: reference.profile,
-            latency: self.latency(&counted.window, version.version).await?,
-            current: counted.window,
-            earlier: counted.labels,
-            confidence: None,
-        };
-        let (mut findings, mut failures) = look(&self.deps.monitors, &evidence).await;
-        if let Some(budget) = self.config.false_alarms {
-            // How many share the budget shows once they have looked; a look is arithmetic.
-            evidence.confidence = budget.confidence(&findings)?;
-            (findings, failures) = look(&self.deps.monitors, &evidence).await;
-        }
-        let outcome = MonitoringOutcome::of(&findings, &failures);
+        let Looked { evidence, findings, failures, outcome } =
+            self.look(reference, version.version, counted).await?;
         let blind_windows = match outcome {
             MonitoringOutcome::InsufficientData => {
                 1 + self.blind_before(&run_id, &version.version, window).await?
@@ -380,8 +363,7 @@ impl MonitoringOrchestrator {
     }
 
     fn is_alerting(&self, report: &MonitoringReport) -> bool {
-        let limit = self.config.max_blind_windows;
-        report.outcome.is_alerting() || (limit > 0 && report.blind_windows >= limit)
+        self.is_alert(report.outcome, report.blind_windows)
     }
 
     fn result(
@@ -425,12 +407,6 @@ fn check_ended(window: Window, as_of: DateTime<Utc>) -> Result<(), OrchestratorE
     Err(OrchestratorError::invalid(format!("monitoring the window {window}"), problem))
 }
 
-/// The counts of a window, and those of the earlier one whose labels are in.
-struct Counted {
-    window: Profile,
-    labels: Option<Profile>,
-}
-
 #[derive(Clone, Copy, PartialEq)]
 enum Wanted {
     Number(u64),
@@ -447,26 +423,6 @@ impl Wanted {
             Self::ReferenceOnly => false,
         }
     }
-}
-
-/// Lets every monitor look; one that fails is a failure beside the findings of the others.
-async fn look(
-    monitors: &[Box<dyn Monitor>],
-    evidence: &Evidence,
-) -> (Vec<Finding>, Vec<MonitorFailure>) {
-    let (mut findings, mut failures) = (vec![], vec![]);
-    for monitor in monitors {
-        match monitor.check(evidence).await {
-            Ok(found) => findings.extend(found),
-            Err(error) => {
-                let monitor = monitor.name().to_owned();
-                let error = error_chain(&error);
-                tracing::error!(monitor, error, "the monitor failed");
-                failures.push(MonitorFailure { monitor, error });
-            }
-        }
-    }
-    (findings, failures)
 }
 
 fn record_of(report: &MonitoringReport) -> Result<RunRecord, OrchestratorError> {

@@ -8,8 +8,9 @@ use mloop_reporter::MAX_HISTORY;
 
 use crate::OrchestratorError;
 use crate::earlier::earlier_windows;
+use crate::judging::Counted;
 use crate::monitoring::MonitoringOrchestrator;
-use crate::reference::{self, LoadedReference};
+use crate::reference;
 
 /// Runs that are read for the history of a window; some are repeats, or of other versions.
 const RUNS_FOR_HISTORY: u32 = 2 * MAX_HISTORY as u32;
@@ -132,9 +133,8 @@ impl MonitoringOrchestrator {
         let version = versions.into_iter().find(|one| one.version == report.version);
         let Some(version) = version else { return Ok(None) };
         let registry = self.deps.registry.as_ref();
-        let LoadedReference { schema, profile: reference } =
-            reference::load(registry, &version, subject, &self.config.work).await?;
-        let latency = self.latency(&current, report.version).await?;
-        Ok(Some(Evidence { schema, reference, current, earlier, latency, confidence: None }))
+        let reference = reference::load(registry, &version, subject, &self.config.work).await?;
+        let counted = Counted { window: current, labels: earlier };
+        Ok(Some(self.evidence(reference, report.version, counted).await?))
     }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::OrchestratorError;
 
 /// The frozen bins of a version and what its traffic should look like.
+#[derive(Clone)]
 pub(crate) struct LoadedReference {
     pub(crate) schema: ProfileSchema,
     pub(crate) profile: Profile,

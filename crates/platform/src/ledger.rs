@@ -10,7 +10,10 @@ use mloop_core::episode::Episode;
 use mloop_core::notification::Notification;
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::run::{RunKind, RunRecord};
-use mloop_core::{DeploymentId, EpisodeId, ModelVersion, ProfileSchema, RunId, Subject, Window};
+use mloop_core::{
+    DeploymentId, EpisodeId, ModelVersion, Profile, ProfileSchema, RunId, Sha256Digest, Subject,
+    Window,
+};
 
 use crate::PlatformError;
 
@@ -266,15 +269,79 @@ pub trait Journal: Send + Sync {
     async fn unreturned_calls(&self, subject: &Subject) -> Result<Vec<ChangeCall>, PlatformError>;
 }
 
+/// Which profiles to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileQuery {
+    /// Of which model and target.
+    pub subject: Subject,
+    /// Of this version alone; none: of all.
+    pub version: Option<Sha256Digest>,
+    /// Whose windows lie wholly within.
+    pub span: Window,
+    /// Only those that come after this one; none: from the first on.
+    pub after: Option<ProfilePlace>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Where a profile stands among those of its subject: by the end of its window, then by its start,
+/// then by its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProfilePlace {
+    end: DateTime<Utc>,
+    start: DateTime<Utc>,
+    version: Sha256Digest,
+}
+
+impl ProfilePlace {
+    /// The place of a profile.
+    #[must_use]
+    pub fn of(profile: &Profile) -> Self {
+        Self::at(&profile.window, profile.key.version)
+    }
+
+    /// The place of a version's window.
+    #[must_use]
+    pub fn at(window: &Window, version: Sha256Digest) -> Self {
+        Self { end: window.end(), start: window.start(), version }
+    }
+
+    /// First and last moment of the window, and the version.
+    #[must_use]
+    pub fn parts(&self) -> (DateTime<Utc>, DateTime<Utc>, Sha256Digest) {
+        (self.start, self.end, self.version)
+    }
+}
+
+/// The windows of a day that may be merged without counting a request twice, each given with whether it
+/// was merged itself: none that overlaps one that was, or a shorter one that is taken, and none at all
+/// where fewer than two are left. Their order does not matter.
+#[must_use]
+pub fn mergeable(windows: &[(Window, bool)]) -> Vec<Window> {
+    let mut sorted = windows.to_vec();
+    sorted.sort_unstable_by_key(|(window, merged)| (!merged, window.length(), window.start()));
+    let mut taken: Vec<Window> = vec![];
+    for (window, _) in sorted {
+        if !taken.iter().any(|one| one.overlaps(&window)) {
+            taken.push(window);
+        }
+    }
+    taken.sort_unstable();
+    if taken.len() < 2 { vec![] } else { taken }
+}
+
 /// Profiles of windows, and the schemas that they were counted under.
 ///
 /// # Contract
-/// A window counted again over other input becomes a new revision; the same counts as the newest
-/// revision's change nothing. Nothing is overwritten.
+/// - A window counted again over other input becomes a new revision; the same counts as the newest
+///   revision's change nothing. Nothing is overwritten.
+/// - Windows are merged into longer ones by [`ProfileStore::merge_days`] alone. A window that was merged
+///   is closed: counted again, it is not stored again, since its requests would count twice.
 #[cfg_attr(feature = "testing", mockall::automock)]
 #[async_trait]
 pub trait ProfileStore: Send + Sync {
-    /// Stores a profile with its schema; gives its revision, from 1.
+    /// Stores a profile with its schema; gives its revision, from 1. Of a window that was merged into a
+    /// longer one it gives the revision that was, and stores nothing.
     ///
     /// # Errors
     /// [`PlatformError::Invalid`] when the profile was counted under another schema, or when the
@@ -294,6 +361,34 @@ pub trait ProfileStore: Send + Sync {
         key: &ProfileKey,
         window: &Window,
     ) -> Result<Option<(u32, StoredProfile)>, PlatformError>;
+
+    /// The newest revisions of profiles, in the order of their places: a page of at most
+    /// [`ProfileQuery::limit`], so that no span need be held as a whole.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn within(&self, query: &ProfileQuery) -> Result<Vec<StoredProfile>, PlatformError>;
+
+    /// A schema that a stored profile was counted under.
+    ///
+    /// # Errors
+    /// When the store could not be read.
+    async fn schema(&self, digest: &Sha256Digest) -> Result<Option<ProfileSchema>, PlatformError>;
+
+    /// Merges the windows of one version and schema within one UTC day into one profile (as
+    /// [`Profile::merge`] does, of their newest revisions), and removes them, all in one transaction; so
+    /// for days that ended at or before `until`, oldest first. Of windows that overlap only some
+    /// are merged ([`mergeable`]); the others stay. Gives the number of merged profiles that it made,
+    /// at most `limit`.
+    ///
+    /// # Errors
+    /// When the store could not be read or written; days that were merged before are.
+    async fn merge_days(
+        &self,
+        subject: &Subject,
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u32, PlatformError>;
 }
 
 /// Messages on their way: written before they are sent, so that none is lost by a kill or a dead

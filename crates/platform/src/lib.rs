@@ -38,7 +38,8 @@ pub use error::PlatformError;
 pub use jobs::{JobSubmitter, Submission};
 pub use latency::{LatencyRequest, LatencySource};
 pub use ledger::{
-    Again, Journal, Lease, Leases, Ledger, Message, Outbox, ProfileStore, RunQuery, Waiting,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, ProfilePlace, ProfileQuery,
+    ProfileStore, RunQuery, Waiting, mergeable,
 };
 pub use mloop_core::registry::{BuildError, Spec};
 pub use models::{ModelRegistry, Registration};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mloop_core::Window;
-use mloop_core::latency::LatencyHistogram;
+use mloop_core::latency::{LatencyHistogram, LatencySpan};
 use mloop_http::{HttpSettings, Service};
 use mloop_platform::{
     BuildError, LatencyRequest, LatencySource, PlatformDeps, PlatformError, Spec,
@@ -132,7 +132,14 @@ pub struct PrometheusLatency {
 
 #[async_trait]
 impl LatencySource for PrometheusLatency {
-    async fn latency(&self, request: &LatencyRequest) -> Result<LatencyHistogram, PlatformError> {
+    async fn latency(&self, request: &LatencyRequest) -> Result<LatencySpan, PlatformError> {
+        let latency = self.histogram(request).await?;
+        Ok(LatencySpan { window: request.window, latency })
+    }
+}
+
+impl PrometheusLatency {
+    async fn histogram(&self, request: &LatencyRequest) -> Result<LatencyHistogram, PlatformError> {
         let window = request.window;
         let asked = Asked {
             source: self,
@@ -140,7 +147,7 @@ impl LatencySource for PrometheusLatency {
             window,
             doing: format!("asking for the latencies of {window}"),
         };
-        let objective = request.counted.objective_micros();
+        let objective = request.objective_micros();
         let seen = asked.seen().await?;
         if seen.is_empty() {
             return Ok(LatencyHistogram::new(objective));
@@ -159,9 +166,7 @@ impl LatencySource for PrometheusLatency {
         }
         Ok(found)
     }
-}
 
-impl PrometheusLatency {
     fn selector(&self, request: &LatencyRequest) -> Vec<String> {
         let mut labels = self.labels.clone();
         if let Some(label) = &self.version_label {

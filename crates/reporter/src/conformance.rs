@@ -1,5 +1,6 @@
 //! What every reporter must do, whoever wrote it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use mloop_core::finding::Status;
@@ -72,8 +73,15 @@ pub fn judged(report: MonitoringReport) -> Judged {
         }
     }
     let latency = current.latency.clone();
-    let evidence =
-        Evidence { schema, reference, current, earlier: None, latency, confidence: None };
+    let evidence = Evidence {
+        schema,
+        reference,
+        latency,
+        spans: BTreeMap::new(),
+        current,
+        earlier: None,
+        confidence: None,
+    };
     Judged { report, evidence, history: vec![] }
 }
 

@@ -9,6 +9,7 @@ mod late_labels;
 mod loop_turns;
 mod notifiers;
 mod postgres;
+mod replay;
 mod s3;
 mod tables;
 mod terminal;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::world::{ended_with, text};
 
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 version: 1
 model: loans
 target: production
@@ -29,7 +29,7 @@ reporters: [{kind: html, settings: {folder: pages}}]
 "#;
 
 /// Rows of an hour; some may have another car.
-fn hour(folder: &Path, name: &str, start: DateTime<Utc>, dearer: f64) {
+pub(crate) fn hour(folder: &Path, name: &str, start: DateTime<Utc>, dearer: f64) {
     let mut csv = "id,at,car_value,salary,sex,region,score,repaid\n".to_owned();
     for n in 0..3600i64 {
         // Low discrepancy numbers: even without being in step with each other.
@@ -45,12 +45,12 @@ fn hour(folder: &Path, name: &str, start: DateTime<Utc>, dearer: f64) {
     std::fs::write(folder.join("data").join(format!("{name}.csv")), csv).expect("written");
 }
 
-fn monitoring(folder: &Path, arguments: &[&str]) -> Finished {
+pub(crate) fn monitoring(folder: &Path, arguments: &[&str]) -> Finished {
     let program = Program::new("monitoring_main", arguments).expect("built");
     program.within(folder).run().expect("runs")
 }
 
-fn judged(folder: &Path, start: DateTime<Utc>) -> Value {
+pub(crate) fn judged(folder: &Path, start: DateTime<Utc>) -> Value {
     let (start, end) = (text(start), text(start + TimeDelta::hours(1)));
     let window = ["--config", "c.yaml", "--window-start", &start, "--window-end", &end];
     let finished = monitoring(folder, &window);

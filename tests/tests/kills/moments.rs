@@ -77,8 +77,12 @@ struct Kill<'a> {
     left: fn(&Seen) -> Left,
 }
 
-/// Of so many kills one falls between the effect and its outcome: too short a moment to be left to chance.
+/// Of so many kills one falls between the effect and its outcome, too short a moment to be left to chance,
+/// and the next one right after the start.
 const PLACED: u64 = 4;
+
+/// Right after the start is at this part of a run.
+const EARLY: u32 = 20;
 
 /// Lands so many kills, each in a copy of the base, and checks each. Some come before the effect, some
 /// between the effect and its outcome.
@@ -107,8 +111,10 @@ fn landed(number: u64, kill: &Kill<'_>) -> (SmallWorld, String) {
         return (world, format!("kill {number}, after the effect"));
     }
     let mut moments = Moments::new(number, kill.typical);
-    for _ in 0..DRAWS {
-        let (delay, world) = (moments.draw(), kill.base.fork().expect("a copy"));
+    for draw in 0..DRAWS {
+        let is_early = draw == 0 && number % PLACED == 1;
+        let delay = if is_early { kill.typical / EARLY } else { moments.draw() };
+        let world = kill.base.fork().expect("a copy");
         if (kill.after)(&world, delay) {
             return (world, format!("kill {number}, after {delay:?} of {:?}", kill.typical));
         }

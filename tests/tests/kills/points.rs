@@ -20,15 +20,17 @@ pub(crate) const RETRAIN: Command =
 const CHECKPOINTS: [&str; 2] = ["training.checkpoint.before", "training.checkpoint.after"];
 
 /// Calls of the ledger that a binary never makes.
-const NOT_OF_DEPLOYMENT: [(&str, &str); 4] = [
+const NOT_OF_DEPLOYMENT: [(&str, &str); 5] = [
     ("save_episode", "episodes are retraining's"),
     ("put", "profiles are monitoring's"),
+    ("merge_days", "profiles are monitoring's"),
     ("enqueue", "messages are queued with what they tell of"),
     ("not_delivered", "everybody can be told"),
 ];
-const NOT_OF_ROLLBACK: [(&str, &str); 5] = [
+const NOT_OF_ROLLBACK: [(&str, &str); 6] = [
     ("save_episode", "episodes are retraining's"),
     ("put", "profiles are monitoring's"),
+    ("merge_days", "profiles are monitoring's"),
     ("enqueue", "messages are queued with what they tell of"),
     ("not_delivered", "everybody can be told"),
     ("record_version", "the version was recorded on its way there"),
@@ -111,6 +113,7 @@ fn no_point_of_the_flows_is_left_out() {
         "retraining.",
         "ledger.save_episode.",
         "ledger.put.",
+        "ledger.merge_days.",
         "ledger.enqueue.",
         "ledger.not_delivered.",
     ];

@@ -19,6 +19,7 @@ impl Value {
         match self {
             Self::Text(_) | Self::Null(Kind::Text) => Type::TEXT,
             Self::Json(_) => Type::JSON,
+            Self::Bytes(_) => Type::BYTEA,
             Self::Integer(_) | Self::Null(Kind::Integer) => Type::INT8,
             Self::Real(_) | Self::Null(Kind::Real) => Type::FLOAT8,
         }
@@ -29,6 +30,7 @@ impl ToSql for Value {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Cause> {
         match self {
             Self::Text(text) | Self::Json(text) => text.as_str().to_sql(&Type::TEXT, out),
+            Self::Bytes(bytes) => bytes.to_sql(&Type::BYTEA, out),
             Self::Integer(number) => number.to_sql(&Type::INT8, out),
             Self::Real(number) => number.to_sql(&Type::FLOAT8, out),
             Self::Null(_) => Ok(IsNull::Yes),
@@ -36,7 +38,7 @@ impl ToSql for Value {
     }
 
     fn accepts(of: &Type) -> bool {
-        [Type::TEXT, Type::JSON, Type::INT8, Type::FLOAT8].contains(of)
+        [Type::TEXT, Type::JSON, Type::BYTEA, Type::INT8, Type::FLOAT8].contains(of)
     }
 
     to_sql_checked!();
@@ -47,6 +49,7 @@ impl FromSql<'_> for Value {
         Ok(match *of {
             Type::INT8 => Self::Integer(i64::from_sql(of, raw)?),
             Type::FLOAT8 => Self::Real(f64::from_sql(of, raw)?),
+            Type::BYTEA => Self::Bytes(Vec::from_sql(of, raw)?),
             Type::JSON => Self::Json(String::from_sql(&Type::TEXT, raw)?),
             _ => Self::Text(String::from_sql(&Type::TEXT, raw)?),
         })

@@ -23,6 +23,7 @@ impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(match self {
             Self::Text(text) | Self::Json(text) => ToSqlOutput::Borrowed(text.as_str().into()),
+            Self::Bytes(bytes) => ToSqlOutput::Borrowed(bytes.as_slice().into()),
             Self::Integer(number) => ToSqlOutput::Owned(Raw::Integer(*number)),
             Self::Real(number) => ToSqlOutput::Owned(Raw::Real(*number)),
             Self::Null(_) => ToSqlOutput::Owned(Raw::Null),
@@ -43,7 +44,7 @@ fn value(found: ValueRef<'_>, column: usize) -> Result<Value, Failure> {
         ValueRef::Text(text) => {
             Value::from(std::str::from_utf8(text).map_err(|_| Failure::Column(column))?)
         }
-        ValueRef::Blob(_) => return Err(Failure::Column(column)),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
     })
 }
 

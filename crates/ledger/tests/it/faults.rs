@@ -29,8 +29,8 @@ fn refused(place: &Place, class: ExitClass, expected: &str) {
     assert!(!told.contains(&place.password), "{told}");
 }
 
-/// Commits of a walk: two of opening the ledger, and one of each call.
-const COMMITS: u32 = 17;
+/// Commits of a walk: two of opening the ledger, and one of each call; two of the one that merges.
+const COMMITS: u32 = 20;
 
 /// Cut before or after the commit of any call, the walk ends as transient; a repeat leaves what an
 /// undisturbed walk leaves.

@@ -7,6 +7,7 @@ mod parts;
 mod place;
 mod postgres;
 mod processes;
+mod profiles;
 mod relay;
 mod sqlite;
 mod tls;

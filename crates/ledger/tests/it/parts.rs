@@ -128,6 +128,10 @@ pub(crate) async fn walk(ledger: &Ledger) -> Result<(), PlatformError> {
     ledger.journal.record_run(&run).await?;
     let profile = samples::profile(&subject, samples::hour(0), 10);
     ledger.profiles.put(&samples::schema(), &profile).await?;
+    let profile = samples::profile(&subject, samples::hour(1), 5);
+    ledger.profiles.put(&samples::schema(), &profile).await?;
+    let next_day = samples::hour(24).start();
+    ledger.profiles.merge_days(&subject, next_day, 1).await?;
     let episode = samples::episode(&subject, 1);
     ledger.journal.save_episode(&lease, &episode).await?;
     ledger.journal.record_version(&samples::version(2), Some(episode.id)).await?;

@@ -92,6 +92,7 @@ impl Place {
             "verdicts",
             "profiles",
             "profile_schemas",
+            "merged_profiles",
             "episodes",
             "jobs",
             "model_versions",

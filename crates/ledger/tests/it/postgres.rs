@@ -10,6 +10,7 @@ use crate::database::{self, Database, connect, fresh};
 use crate::parts::{LONG, Process};
 use crate::place::Place;
 use crate::processes::{self, block_on, hold_at};
+use crate::profiles;
 
 #[test]
 fn it_keeps_the_contract() {
@@ -245,4 +246,16 @@ impl Drop for Roles {
         };
         drop(std::thread::spawn(work).join());
     }
+}
+
+#[test]
+fn profiles_that_are_not_packed_are_read() {
+    let (_database, place) = fresh();
+    profiles::rows_of_older_ledgers_are_read(&place);
+}
+
+#[test]
+fn merges_in_a_race_count_nothing_twice() {
+    let (_database, place) = fresh();
+    profiles::merges_in_a_race_count_nothing_twice(&place);
 }

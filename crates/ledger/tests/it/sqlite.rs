@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::parts::wait_for;
 use crate::place::Place;
-use crate::processes;
+use crate::{processes, profiles};
 
 fn fresh() -> (TempDir, Place) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -49,4 +49,16 @@ fn kills_at_any_moment_damage_nothing() {
 fn a_stopped_holder_is_overtaken_and_writes_nothing() {
     let (_folder, place) = fresh();
     processes::a_stopped_holder_is_overtaken(&place);
+}
+
+#[test]
+fn profiles_that_are_not_packed_are_read() {
+    let (_folder, place) = fresh();
+    profiles::rows_of_older_ledgers_are_read(&place);
+}
+
+#[test]
+fn merges_in_a_race_count_nothing_twice() {
+    let (_folder, place) = fresh();
+    profiles::merges_in_a_race_count_nothing_twice(&place);
 }

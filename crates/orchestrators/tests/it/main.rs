@@ -7,6 +7,7 @@ mod loop_turns;
 mod monitoring;
 mod once;
 mod platform;
+mod replay;
 mod retraining;
 mod rollback;
 mod rules;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use mloop_core::latency::LatencyHistogram;
+use mloop_core::latency::{LatencyHistogram, LatencySpan};
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::schema::{ColumnKind, ColumnSchema, NumericSchema, PROFILE_FORMAT};
 use mloop_core::version::files;
@@ -29,7 +29,7 @@ use crate::world::{World, at, finding, subject};
 
 mod reports;
 
-fn schema(model: &ModelName) -> ProfileSchema {
+pub(crate) fn schema(model: &ModelName) -> ProfileSchema {
     ProfileSchema {
         format: PROFILE_FORMAT,
         model: model.clone(),
@@ -91,6 +91,7 @@ fn flow_with_latency(
 ) -> MonitoringOrchestrator {
     let mut mock = MockMonitor::new();
     mock.expect_name().return_const("latency".to_owned());
+    mock.expect_latency_spans().return_const(vec![]);
     let calls = usize::from(seen.is_some());
     mock.expect_check()
         .withf(move |evidence| Some(&evidence.latency) == seen.as_ref())
@@ -104,7 +105,8 @@ fn flow_with_latency(
 async fn latencies_come_from_where_the_configuration_says() {
     let world = world().await;
     let measured = LatencyHistogram::of_cumulative(&[(1_000, 7)], 7, 7_000, None);
-    let (answer, expected) = (measured.clone(), hour(0).window);
+    let expected = hour(0).window;
+    let answer = LatencySpan { window: expected, latency: measured.clone() };
     let mut source = MockLatencySource::new();
     source
         .expect_latency()
@@ -177,6 +179,7 @@ pub(crate) fn hour(end: i64) -> MonitoringRequest {
 pub(crate) fn finds(name: &str, status: Status) -> Box<dyn Monitor> {
     let mut mock = MockMonitor::new();
     mock.expect_name().return_const(name.to_owned());
+    mock.expect_latency_spans().return_const(vec![]);
     let found: Vec<Finding> = vec![finding(name, status)];
     mock.expect_check().once().returning(move |_| Ok(found.clone()));
     Box::new(mock)
@@ -185,6 +188,7 @@ pub(crate) fn finds(name: &str, status: Status) -> Box<dyn Monitor> {
 fn fails(name: &str) -> Box<dyn Monitor> {
     let mut mock = MockMonitor::new();
     mock.expect_name().return_const(name.to_owned());
+    mock.expect_latency_spans().return_const(vec![]);
     mock.expect_check().once().returning(|_| {
         Err(MonitorError::Unavailable { origin: "the source".to_owned(), cause: "down".into() })
     });
@@ -235,6 +239,7 @@ async fn with_a_budget_of_false_alarms_all_look_once_more_and_are_surer() {
     let mut order = mockall::Sequence::new();
     let mut mock = MockMonitor::new();
     mock.expect_name().return_const("drift".to_owned());
+    mock.expect_latency_spans().return_const(vec![]);
     let month = FalseAlarmBudget { per_month: 1.0, windows_per_month: 720.0 };
     for (asked, status) in [(None, Status::Drifted), (Some(1.0 - 1.0 / 720.0), Status::Ok)] {
         let found: Vec<Finding> = ["a", "b"].map(|check| finding(check, status)).to_vec();
@@ -387,6 +392,7 @@ async fn the_window_is_counted_stored_and_shown_to_the_monitors() {
     world.traffic.set_window(request.window, vec![row; 7]);
     let mut mock = MockMonitor::new();
     mock.expect_name().return_const("rows".to_owned());
+    mock.expect_latency_spans().return_const(vec![]);
     mock.expect_check()
         .withf(|evidence| evidence.current.rows == 7 && evidence.reference.rows == 0)
         .once()

@@ -37,6 +37,7 @@ async fn labels_that_take_a_day_are_judged_a_day_later() {
         .set_window(yesterday, [vec![row(Some("a")); 3], vec![row(Some("b")); 2]].concat());
     let mut mock = MockMonitor::new();
     mock.expect_name().return_const("labels".to_owned());
+    mock.expect_latency_spans().return_const(vec![]);
     mock.expect_check()
         .withf(|evidence| {
             let labelled = &evidence.labelled().overall;

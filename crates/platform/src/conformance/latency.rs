@@ -1,6 +1,6 @@
 //! The rules of latency sources.
 
-use mloop_core::latency::LatencyHistogram;
+use mloop_core::latency::{LatencyHistogram, LatencySpan};
 
 use super::samples;
 use crate::{LatencyRequest, LatencySource};
@@ -14,17 +14,19 @@ pub async fn check_latency_source(
     filled: &LatencyRequest,
     empty: &LatencyRequest,
 ) {
-    let first = source.latency(filled).await.expect("a window with requests");
+    let answer = source.latency(filled).await.expect("a window with requests");
+    assert_eq!(answer.window.end(), filled.window.end(), "an answer ends with its question");
+    let first = &answer.latency;
     assert!(first.count() > 0, "requests are counted");
-    let objective = filled.counted.objective_micros();
+    let objective = filled.objective_micros();
     let found = first.objective_micros();
     assert!(found.is_none() || found == objective, "the objective is the one that was asked for");
     let edges: Vec<f64> = first.cumulative().map(|(edge, _)| edge).collect();
     assert!(edges.is_sorted(), "the edges of buckets ascend: {edges:?}");
     let again = source.latency(filled).await.expect("a second look");
-    assert_eq!(first, again, "a window that is over does not change");
+    assert_eq!(answer, again, "a window that is over does not change");
     let none = source.latency(empty).await.expect("no requests are no error");
-    assert_eq!(none.count(), 0, "no requests, no counts");
+    assert_eq!(none.latency.count(), 0, "no requests, no counts");
 }
 
 /// A request for an hour whose traffic took one millisecond, so many times.
@@ -36,7 +38,7 @@ pub fn latency_request(requests: u64) -> LatencyRequest {
         subject: samples::subject("production"),
         version: samples::version(1).version,
         window: samples::hour(0),
-        counted,
+        counted: LatencySpan { window: samples::hour(0), latency: counted },
     }
 }
 
@@ -49,7 +51,7 @@ mod tests {
     use crate::fakes::CountedLatency;
     use crate::{MockLatencySource, PlatformError};
 
-    type Answer = Result<LatencyHistogram, PlatformError>;
+    type Answer = Result<LatencySpan, PlatformError>;
     /// What a source answers at a look, counted from 0.
     type Asked = fn(&LatencyRequest, u64) -> Answer;
 
@@ -61,19 +63,26 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_breaks_a_rule_is_caught() {
         // Of a request and the number of the look.
-        let table: [(Asked, &str); 6] = [
-            (|_, _| Ok(LatencyHistogram::default()), "requests are counted"),
+        fn of(latency: LatencyHistogram) -> Answer {
+            Ok(LatencySpan { latency, ..latency_request(0).counted })
+        }
+        let table: [(Asked, &str); 7] = [
             (
-                |_, _| Ok(LatencyHistogram::of_cumulative(&[(7, 1)], 1, 1, Some(7))),
+                |_, _| Ok(LatencySpan { window: samples::hour(1), ..latency_request(3).counted }),
+                "an answer ends with its question",
+            ),
+            (|_, _| of(LatencyHistogram::default()), "requests are counted"),
+            (
+                |_, _| of(LatencyHistogram::of_cumulative(&[(7, 1)], 1, 1, Some(7))),
                 "the objective is the one that was asked for",
             ),
             (
-                |_, _| Ok(LatencyHistogram::of_cumulative(&[(9, 1), (7, 2)], 2, 1, None)),
+                |_, _| of(LatencyHistogram::of_cumulative(&[(9, 1), (7, 2)], 2, 1, None)),
                 "the edges of buckets ascend",
             ),
             (|_, look| Ok(latency_request(look).counted), "a window that is over does not change"),
             (
-                |request, _| match request.counted.count() {
+                |request, _| match request.counted.latency.count() {
                     0 => Err(PlatformError::unavailable("the source", "looking", "empty")),
                     _ => Ok(request.counted.clone()),
                 },

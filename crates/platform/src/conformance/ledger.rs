@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use mloop_core::deployment::{ChangeCall, DeploymentVerdict, Phase, Step};
+use mloop_core::profile::StoredProfile;
 use mloop_core::run::{RunKind, RunRecord};
-use mloop_core::{RunId, Sha256Digest};
+use mloop_core::{RunId, Sha256Digest, Subject};
 
 use super::samples;
 use crate::{
-    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfilePlace,
+    ProfileQuery, ProfileStore, RunQuery,
 };
+
+mod profiles;
 
 /// Longer than any suite takes.
 const LONG: Duration = Duration::from_secs(600);
@@ -29,7 +33,10 @@ pub async fn check_ledger(ledger: &Ledger) {
     episodes_and_versions_are_kept(ledger).await;
     the_journal_keeps_the_first_entry(ledger).await;
     a_call_is_known_until_it_returns(ledger).await;
-    profiles_have_revisions(ledger.profiles.as_ref()).await;
+    profiles::profiles_have_revisions(ledger.profiles.as_ref()).await;
+    profiles::profiles_are_read_in_pages(ledger.profiles.as_ref()).await;
+    profiles::hours_merge_into_days(ledger.profiles.as_ref()).await;
+    profiles::only_windows_apart_are_merged(ledger.profiles.as_ref()).await;
     a_message_is_settled_once(ledger.outbox.as_ref()).await;
     what_cannot_be_delivered_delays_no_other(ledger.outbox.as_ref()).await;
     records_are_written_with_their_messages(ledger).await;
@@ -296,28 +303,6 @@ async fn a_call_is_known_until_it_returns(ledger: &Ledger) {
     assert_eq!(unreturned().await.len(), 2, "a call that is made again is waited for again");
 }
 
-async fn profiles_have_revisions(profiles: &dyn ProfileStore) {
-    let (subject, schema) = (samples::subject("profiles"), samples::schema());
-    let few = samples::profile(&subject, samples::hour(0), 10);
-    let more = samples::profile(&subject, samples::hour(0), 12);
-    let key = &few.profile.key;
-    let none = profiles.newest(key, &samples::hour(0)).await.expect("an answer");
-    assert_eq!(none, None, "not counted yet");
-    assert_eq!(profiles.put(&schema, &few).await.expect("stored"), 1, "the first revision");
-    let mut later = few.clone();
-    later.as_of += TimeDelta::hours(1);
-    assert_eq!(profiles.put(&schema, &later).await.expect("stored"), 1, "equal counts");
-    assert_eq!(profiles.put(&schema, &more).await.expect("stored"), 2, "a new revision");
-    let newest = profiles.newest(key, &samples::hour(0)).await.expect("an answer");
-    assert_eq!(newest, Some((2, more.clone())), "the newest revision");
-    let other_hour = profiles.newest(key, &samples::hour(1)).await.expect("an answer");
-    assert_eq!(other_hour, None, "another window");
-    let mut other_bins = schema;
-    other_bins.classes.reverse();
-    let refusal = profiles.put(&other_bins, &more).await.expect_err("another schema");
-    assert!(matches!(refusal, PlatformError::Invalid { .. }), "{refusal:?}");
-}
-
 async fn a_message_is_settled_once(outbox: &dyn Outbox) {
     let [mail, chat] = ["mail", "chat"].map(str::to_owned);
     let [one, two] = ["one", "two"].map(samples::notification);
@@ -387,102 +372,4 @@ async fn what_cannot_be_delivered_delays_no_other(outbox: &dyn Outbox) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use mloop_core::FixedClock;
-
-    use super::*;
-    use crate::fakes::{InMemoryLedger, LedgerFault};
-
-    fn clock() -> Arc<FixedClock> {
-        Arc::new(FixedClock(samples::day_one()))
-    }
-
-    async fn with_fault(fault: LedgerFault) {
-        check_ledger(&InMemoryLedger::with_fault(clock(), fault).ledger()).await;
-    }
-
-    #[tokio::test]
-    async fn the_fake_passes() {
-        check_ledger(&InMemoryLedger::new(clock()).ledger()).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "it is held")]
-    async fn a_second_holder_is_caught() {
-        with_fault(LedgerFault::GrantsTwice).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "a new holder gets a higher number")]
-    async fn a_repeated_number_is_caught() {
-        with_fault(LedgerFault::RepeatsFences).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "an overtaken deployment")]
-    async fn a_write_of_an_overtaken_run_is_caught() {
-        with_fault(LedgerFault::IgnoresFences).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "the same again changes nothing")]
-    async fn an_overwritten_run_is_caught() {
-        with_fault(LedgerFault::OverwritesRuns).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "what was told stays told")]
-    async fn a_verdict_that_is_told_again_is_caught() {
-        with_fault(LedgerFault::ForgetsRuns).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "the first of each")]
-    async fn a_rewritten_journal_is_caught() {
-        with_fault(LedgerFault::OverwritesEntries).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "is waited for no more")]
-    async fn a_call_that_never_returns_is_caught() {
-        with_fault(LedgerFault::ForgetsReturns).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "a new revision")]
-    async fn an_overwritten_profile_is_caught() {
-        with_fault(LedgerFault::OverwritesProfiles).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "a settled message never comes back")]
-    async fn a_message_that_comes_back_is_caught() {
-        with_fault(LedgerFault::Redelivers).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "a record's messages are queued with it")]
-    async fn a_record_that_nobody_hears_of_is_caught() {
-        with_fault(LedgerFault::ForgetsMessages).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "nobody is told of what was refused")]
-    async fn a_message_about_nothing_is_caught() {
-        with_fault(LedgerFault::TellsTooEarly).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "what was tried comes after what was not")]
-    async fn a_message_in_the_way_is_caught() {
-        with_fault(LedgerFault::BlocksQueue).await;
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "what is given up is tried no more")]
-    async fn a_message_that_is_never_given_up_is_caught() {
-        with_fault(LedgerFault::NeverGivesUp).await;
-    }
-}
+mod tests;

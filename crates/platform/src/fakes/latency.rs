@@ -1,16 +1,16 @@
 //! Latencies without a measuring system.
 
 use async_trait::async_trait;
-use mloop_core::latency::LatencyHistogram;
+use mloop_core::latency::LatencySpan;
 
 use crate::{LatencyRequest, LatencySource, PlatformError};
 
-/// Gives back what the window itself counted.
+/// Gives back what was counted.
 pub struct CountedLatency;
 
 #[async_trait]
 impl LatencySource for CountedLatency {
-    async fn latency(&self, request: &LatencyRequest) -> Result<LatencyHistogram, PlatformError> {
+    async fn latency(&self, request: &LatencyRequest) -> Result<LatencySpan, PlatformError> {
         Ok(request.counted.clone())
     }
 }

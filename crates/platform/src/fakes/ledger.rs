@@ -12,16 +12,18 @@ use mloop_core::notification::Notification;
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::run::RunRecord;
 use mloop_core::{
-    Clock, DeploymentId, EpisodeId, ModelName, ModelVersion, ProfileSchema, RunId, Sha256Digest,
-    Subject, Window,
+    Clock, DeploymentId, EpisodeId, ModelName, ModelVersion, Profile, ProfileSchema, RunId,
+    Sha256Digest, Subject, Window,
 };
 
 use super::leases::LeaseTable;
 use super::lock;
 use crate::{
-    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfileStore, RunQuery,
-    Waiting,
+    Again, Journal, Lease, Leases, Ledger, Message, Outbox, PlatformError, ProfilePlace,
+    ProfileQuery, ProfileStore, RunQuery, Waiting, mergeable,
 };
+
+mod profiles;
 
 /// A rule of the ledger's contract to be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,12 @@ pub enum LedgerFault {
     ForgetsReturns,
     /// A window counted again replaces the revision before.
     OverwritesProfiles,
+    /// A window that was merged is stored again.
+    ReopensWindows,
+    /// Windows that overlap are merged all the same.
+    MergesOverlaps,
+    /// A page leaves out other versions' profiles of the window that the one before ended with.
+    SkipsProfiles,
     /// A message that was delivered and is queued again comes back.
     Redelivers,
     /// A message that could not be delivered stays the first.
@@ -72,6 +80,8 @@ struct State {
     calls: BTreeMap<(DeploymentId, Step, u64), ChangeCall>,
     schemas: BTreeMap<Sha256Digest, ProfileSchema>,
     profiles: BTreeMap<(ProfileKey, Window), Vec<StoredProfile>>,
+    /// Windows that were merged into longer ones, with the revisions that were.
+    merged: BTreeMap<(ProfileKey, Window), (u32, Window)>,
     messages: Vec<Notification>,
     /// By receiver and index of the message.
     deliveries: BTreeMap<(String, usize), Delivery>,
@@ -97,6 +107,32 @@ impl State {
     fn delivery(&mut self, receiver: &str, id: &str) -> Option<&mut Delivery> {
         let index = self.messages.iter().position(|known| known.id == id)?;
         self.deliveries.get_mut(&(receiver.to_owned(), index))
+    }
+}
+
+impl State {
+    /// Puts one profile in the place of several.
+    fn merge(&mut self, key: &ProfileKey, parts: &[Window]) -> Result<(), PlatformError> {
+        let mut sum: Option<StoredProfile> = None;
+        for window in parts {
+            let of = (key.clone(), *window);
+            let Some(newest) = self.profiles.get(&of).and_then(|all| all.last()) else { continue };
+            match &mut sum {
+                None => sum = Some(newest.clone()),
+                Some(sum) => sum.merge(newest).map_err(|error| {
+                    PlatformError::conflict("merging profiles", error.to_string())
+                })?,
+            }
+        }
+        let Some(sum) = sum else { return Ok(()) };
+        let into = sum.profile.window;
+        for window in parts.iter().filter(|window| **window != into) {
+            let of = (key.clone(), *window);
+            let revisions = self.profiles.remove(&of).map_or(0, |all| all.len());
+            self.merged.insert(of, (revisions as u32, into));
+        }
+        self.profiles.entry((key.clone(), into)).or_default().push(sum);
+        Ok(())
     }
 }
 
@@ -161,6 +197,13 @@ impl InMemoryLedger {
             let delivery = state.deliveries.entry((receiver.clone(), index)).or_default();
             delivery.done &= !self.has(LedgerFault::Redelivers);
         }
+    }
+
+    fn is_after(&self, profile: &Profile, after: ProfilePlace) -> bool {
+        if self.has(LedgerFault::SkipsProfiles) {
+            return profile.window.end() > after.parts().1;
+        }
+        ProfilePlace::of(profile) > after
     }
 
     fn check_fence(&self, state: &mut State, lease: &Lease) -> Result<(), PlatformError> {
@@ -345,42 +388,6 @@ impl Journal for InMemoryLedger {
         let mut found: Vec<ChangeCall> = state.calls.values().filter(is_asked).cloned().collect();
         found.sort_by_key(|call| call.announced_at);
         Ok(found)
-    }
-}
-
-#[async_trait]
-impl ProfileStore for InMemoryLedger {
-    async fn put(
-        &self,
-        schema: &ProfileSchema,
-        profile: &StoredProfile,
-    ) -> Result<u32, PlatformError> {
-        let counts = &profile.profile;
-        if schema.digest() != counts.schema {
-            let doing = format!("storing a profile of {}", counts.key.subject);
-            return Err(PlatformError::invalid(doing, "it was counted under another schema"));
-        }
-        let mut state = lock(&self.state);
-        state.schemas.insert(counts.schema, schema.clone());
-        let key = (counts.key.clone(), counts.window);
-        let revisions = state.profiles.entry(key).or_default();
-        if self.has(LedgerFault::OverwritesProfiles) {
-            revisions.clear();
-        }
-        if revisions.last().is_none_or(|newest| newest.profile != *counts) {
-            revisions.push(profile.clone());
-        }
-        Ok(revisions.len() as u32)
-    }
-
-    async fn newest(
-        &self,
-        key: &ProfileKey,
-        window: &Window,
-    ) -> Result<Option<(u32, StoredProfile)>, PlatformError> {
-        let state = lock(&self.state);
-        let revisions = state.profiles.get(&(key.clone(), *window));
-        Ok(revisions.and_then(|all| Some((all.len() as u32, all.last()?.clone()))))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
-use mloop_core::latency::LatencyHistogram;
+use mloop_core::latency::{LatencyHistogram, LatencySpan};
 use mloop_core::{Clock as _, SystemClock, Window, error_chain};
 use mloop_http::testing::{Fault, Relay, Reply, Server};
 use mloop_platform::conformance::{check_latency_source, latency_request};
@@ -35,7 +35,8 @@ fn source(url: &str, job: &str) -> Arc<dyn LatencySource> {
 }
 
 fn request(window: Window) -> LatencyRequest {
-    LatencyRequest { window, counted: LatencyHistogram::new(Some(5_000)), ..latency_request(0) }
+    let counted = LatencySpan { window, latency: LatencyHistogram::new(Some(5_000)) };
+    LatencyRequest { window, counted, ..latency_request(0) }
 }
 
 /// A server's page: requests up to 1 ms, 5 ms, 25 ms, and all.
@@ -95,7 +96,7 @@ async fn counts_over_a_window_are_exact_over_all_servers() {
     servers.show(&[[1_000; 4], [1_000; 4]]).await; // after the window
     let source = source(&servers.bench.prometheus, &servers.job);
     let window = Window::new(start, end).expect("a window");
-    let found = source.latency(&request(window)).await.expect("latencies");
+    let found = source.latency(&request(window)).await.expect("latencies").latency;
     let cumulative: Vec<_> = found.cumulative().collect();
     assert_eq!(cumulative, [(1_000.0, 7), (5_000.0, 100), (25_000.0, 106)]);
     assert_eq!((found.count(), found.within_objective()), (107, 100));
@@ -121,7 +122,7 @@ async fn counts_are_estimates_where_a_server_began_anew() {
     let end = servers.show(&[[0, 50, 100, 100]]).await; // restarted
     let window = Window::new(start, end).expect("a window");
     let source = source(&servers.bench.prometheus, &servers.job);
-    let found = source.latency(&request(window)).await.expect("latencies");
+    let found = source.latency(&request(window)).await.expect("latencies").latency;
     // 200 before the restart and 100 after it; Prometheus extrapolates to the ends of the window.
     let count = found.count();
     assert!((200..=600).contains(&count), "{count}");
@@ -140,10 +141,12 @@ async fn only_the_series_that_were_asked_for_are_counted() {
     settings["version_label"] = json!("server");
     let request = request(window);
     assert_eq!(request.version.number, 1, "which is the second server");
-    let found = build(&settings).expect("a source").latency(&request).await.expect("latencies");
+    let found =
+        build(&settings).expect("a source").latency(&request).await.expect("latencies").latency;
     assert_eq!(found.count(), 7);
     settings["metric"] = json!("no_such_metric_seconds");
-    let found = build(&settings).expect("a source").latency(&request).await.expect("latencies");
+    let found =
+        build(&settings).expect("a source").latency(&request).await.expect("latencies").latency;
     assert_eq!(found, LatencyHistogram::new(Some(5_000)), "nothing is no error");
     servers.remove(2).await;
 }
@@ -157,7 +160,7 @@ async fn a_query_that_is_cut_or_refused_for_a_while_is_asked_again() {
     let faults = [Fault::CutBefore, Fault::None, Fault::CutAfter, Fault::None, Fault::Status(503)];
     let relay = Relay::scripted(&servers.bench.prometheus, &faults);
     let found = source(&relay.url(), &servers.job).latency(&request(window)).await;
-    assert_eq!(found.expect("latencies").count(), 3);
+    assert_eq!(found.expect("latencies").latency.count(), 3);
     for fault in [Fault::CutBefore, Fault::Status(503), Fault::Silent] {
         let relay = Relay::new(&servers.bench.prometheus, move |_| fault);
         let error = source(&relay.url(), &servers.job).latency(&request(window)).await;

@@ -87,6 +87,9 @@ fn settings(ground: &Ground<'_>, url: &str) -> Result<Vec<(&'static str, String)
         ("CORE__PARALLELISM", "4"),
         ("API__HOST", "127.0.0.1"),
         ("API__WORKERS", "1"),
+        // A request that holds the file's lock needs a second connection to end: with Airflow's 15, eight
+        // requests at once waited for each other until processes died of it.
+        ("DATABASE__SQL_ALCHEMY_POOL_SIZE", "60"),
         ("DAG_PROCESSOR__REFRESH_INTERVAL", "3"),
         // New and changed files are read at the next look; this is for those that stay the same.
         ("DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL", "30"),

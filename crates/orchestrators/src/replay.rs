@@ -17,7 +17,7 @@ use crate::judging::{Counted, Looked};
 use crate::monitoring::MonitoringOrchestrator;
 use crate::reference::{self, LoadedReference};
 use crate::spans::PAGE;
-use crate::{Classified as _, ExitClass, OrchestratorError};
+use crate::{Classified as _, ExitClass, FalseAlarmBudget, OrchestratorError};
 
 /// Windows and checks that the result lists at most; all are counted, and told as they come.
 const LISTED: usize = 20;
@@ -161,7 +161,7 @@ impl MonitoringOrchestrator {
                 known = Some((digest, reference));
             }
         }
-        Ok(tally.result(self.config.false_alarms.map(|budget| budget.per_window())))
+        Ok(tally.result(self.config.false_alarms.map(FalseAlarmBudget::per_window)))
     }
 
     /// Which replay this is: the same for each repeat with the same configuration.

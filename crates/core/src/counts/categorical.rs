@@ -160,7 +160,7 @@ fn shortened(value: &str) -> std::borrow::Cow<'_, str> {
     format!("{}…", &value[..end]).into()
 }
 
-/// FNV-1a with a last mix (the finaliser of MurmurHash3), since FNV's upper bits are poor for short texts.
+/// FNV-1a with a last mix (the finaliser of `MurmurHash3`), since FNV's upper bits are poor for short texts.
 fn hash(value: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in value.bytes() {

@@ -157,8 +157,11 @@ async fn records_are_written_with_their_messages(ledger: &Ledger) {
     };
     write().await;
     assert_eq!(journal.run(&run.run_id).await.expect("an answer").as_ref(), Some(&run));
-    assert_eq!(journal.episodes(&subject).await.expect("a list"), [episode.clone()]);
-    assert_eq!(journal.entries(&deployment.id).await.expect("a list"), [entry.clone()]);
+    assert_eq!(journal.episodes(&subject).await.expect("a list"), std::slice::from_ref(&episode));
+    assert_eq!(
+        journal.entries(&deployment.id).await.expect("a list"),
+        std::slice::from_ref(&entry)
+    );
     let all = ["of-run", "of-episode", "of-entry"];
     assert_eq!(waiting("pager").await, all, "a record's messages are queued with it");
     for id in all {

@@ -81,7 +81,7 @@ pub fn dependencies(package: &Package) -> impl Iterator<Item = &str> {
 /// When there is no such package.
 #[must_use]
 pub fn compiled_by(program: &str) -> BTreeSet<String> {
-    let mut tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut tree = Command::new("cargo");
     tree.args([
         "tree",
         "--locked",

@@ -42,7 +42,7 @@ impl Believing {
     /// Rows by predicted class, where there is a positive one.
     pub(crate) fn binary(&self) -> Option<Binary> {
         let positive = self.positive?;
-        let side = |index: usize| self.sides.get(index).map(|side| together(side));
+        let side = |index: usize| self.sides.get(index).map(together);
         Some(Binary { positive: side(positive)?, negative: side(1 - positive.min(1))? })
     }
 

@@ -1,7 +1,7 @@
 //! Are groups treated alike?
 
 use async_trait::async_trait;
-use mloop_core::counts::{GroupCounts, OutcomeCounts, SCORE_STEP};
+use mloop_core::counts::{GroupCounts, OutcomeCounts, SCORE_STEP, ScoreBin};
 use mloop_core::schema::GroupSchema;
 use mloop_core::{Evidence, Finding, Profile};
 use mloop_monitor::{BuildError, Monitor, MonitorError, Spec};
@@ -357,7 +357,7 @@ impl Groups<'_> {
         counts
             .map(|(index, counts)| {
                 let bins = || counts.scores.bins.iter().flatten();
-                let trials: u64 = bins().map(|bin| bin.labelled()).sum();
+                let trials: u64 = bins().map(ScoreBin::labelled).sum();
                 let events = bins().map(|bin| bin.positive).sum();
                 let scores: i128 = bins().map(|bin| bin.labelled_sum.0).sum();
                 let mean = scores as f64 * SCORE_STEP / trials.max(1) as f64;

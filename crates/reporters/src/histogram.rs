@@ -91,6 +91,7 @@ impl Histogram {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Sides {
     reference: u64,
     current: u64,

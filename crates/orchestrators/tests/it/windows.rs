@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use mloop_core::counts::ScoreBin;
 use mloop_core::profile::{ProfileKey, StoredProfile};
 use mloop_core::{MonitoringOutcome, MonitoringReport, Profile, Status};
 use mloop_monitor::MockMonitor;
@@ -42,7 +43,7 @@ async fn labels_that_take_a_day_are_judged_a_day_later() {
         .withf(|evidence| {
             let labelled = &evidence.labelled().overall;
             let scores = labelled.scores.bins.iter().flatten();
-            let in_bins: u64 = scores.map(|bin| bin.labelled()).sum();
+            let in_bins: u64 = scores.map(ScoreBin::labelled).sum();
             let right = labelled.confusion.labelled[0][0];
             (evidence.current.rows, right, labelled.labelled_rows(), in_bins) == (7, 3, 5, 5)
         })

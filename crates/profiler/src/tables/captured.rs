@@ -238,7 +238,8 @@ mod tests {
         json!({"observedContentType": content_type, "mode": "INPUT", "encoding": encoding, "data": data})
     }
 
-    fn line(input: Value, output: Value) -> String {
+    fn line(input: impl Into<Value>, output: impl Into<Value>) -> String {
+        let (input, output): (Value, Value) = (input.into(), output.into());
         let line = json!({
             "captureData": {"endpointInput": input, "endpointOutput": output},
             "eventMetadata": {"eventId": "e", "inferenceTime": "2022-04-18T00:21:48Z"},

@@ -166,7 +166,7 @@ impl Tables {
         };
         let wish = Wish::new(&self.settings, &found.columns, &layout, &empty, WhoAnswered::Own);
         let mut wanted = vec![wish.time()?.alias(TIME)];
-        wanted.extend(names.iter().map(|name| ident(name)));
+        wanted.extend(names.iter().map(ident));
         let mut rows = table.select(wanted)?;
         if let Some(window) = window {
             let [start, end] = bounds(window);

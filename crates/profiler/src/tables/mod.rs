@@ -137,7 +137,7 @@ impl Tables {
         };
         let (format, named) = (self.settings.format, &self.settings.captured);
         let table =
-            scan::table(format, named, &found.files, &found.columns, wanted, reading, parts)?;
+            scan::table(format, named, &found.files, &found.columns, &wanted, reading, parts)?;
         self.engine.session()?.read_table(table)
     }
 
@@ -153,7 +153,7 @@ impl Tables {
         let (format, parts) = (settings.format, self.engine.partitions);
         let named = &self.settings.captured;
         let table =
-            scan::table(format, named, &found.files, &found.columns, wanted, reading, parts)?;
+            scan::table(format, named, &found.files, &found.columns, &wanted, reading, parts)?;
         let table = self.engine.session()?.read_table(table)?;
         plan::labels(table, &found.columns, &settings.id, &settings.label, numbers).map(Some)
     }

@@ -100,7 +100,7 @@ pub(crate) fn table(
     named: &CapturedColumns,
     files: &[SourceFile],
     schema: &Schema,
-    wanted: Wanted,
+    wanted: &Wanted,
     reading: &Reading,
     partitions: usize,
 ) -> Result<Arc<StreamingTable>> {
@@ -117,7 +117,7 @@ pub(crate) fn table(
 fn parquet_table(
     files: &[SourceFile],
     schema: &Schema,
-    wanted: Wanted,
+    wanted: &Wanted,
     partitions: usize,
 ) -> Result<Arc<StreamingTable>> {
     let own = schema.fields().iter().filter(|field| wanted.columns.contains(field.name()));

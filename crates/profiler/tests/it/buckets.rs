@@ -236,7 +236,8 @@ async fn only_the_hours_of_a_window_are_listed() {
         .collect();
     listed.sort();
     let labels = (12..=20).map(|hour| format!("truth/2026/03/01/{hour}/"));
-    let expected: Vec<_> =
-        [format!("capture/shop/AllTraffic/2026/03/01/12/")].into_iter().chain(labels).collect();
+    let expected: Vec<_> = std::iter::once("capture/shop/AllTraffic/2026/03/01/12/".to_owned())
+        .chain(labels)
+        .collect();
     assert_eq!(listed, expected);
 }

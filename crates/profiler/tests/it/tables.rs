@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::Float32Type;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
 use mloop_core::profile::{ColumnCounts, ProfileKey};
-use mloop_core::schema::ColumnKind;
+use mloop_core::schema::{ColumnKind, GroupSchema};
 use mloop_core::{ModelName, Profile, ProfileSchema, Sha256Digest, Subject, TargetName, Window};
 use mloop_platform::{
     PlatformDeps, PlatformError, ProfileRequest, Reference, ServedSpan, SourceReference,
@@ -42,13 +42,13 @@ fn loans(count: u32) -> Vec<Loan> {
     let loan = |n: u32| Loan {
         id: format!("loan-{n}"),
         time: noon() + TimeDelta::milliseconds(i64::from(n) * 100),
-        income: (n % 9 > 0).then(|| f64::from(n % 997) * 1.25),
+        income: (!n.is_multiple_of(9)).then(|| f64::from(n % 997) * 1.25),
         purpose: [Some("car"), Some("house"), None][n as usize % 3],
         term: i64::from(n % 5) * 12,
         sex: ["f", "m"][n as usize % 2],
         race: [Some("x"), Some("y"), None][n as usize / 2 % 3],
         score: f64::from(n % 100) / 100.0,
-        repaid: (n % 4 > 0).then_some(n % 100 > 45),
+        repaid: (!n.is_multiple_of(4)).then_some(n % 100 > 45),
     };
     (0..count).map(loan).collect()
 }
@@ -228,7 +228,7 @@ async fn what_is_counted_is_settled_on_the_reference() {
         ("vector", "vectors of 2"),
     ];
     assert_eq!(found, expected.map(|(name, kind)| (name, kind.to_owned())));
-    let groups: Vec<String> = schema.groups.iter().map(|group| group.name()).collect();
+    let groups: Vec<String> = schema.groups.iter().map(GroupSchema::name).collect();
     assert_eq!(groups, ["race", "race & sex", "sex"]);
     assert_eq!(
         (profile.rows, profile.overall.labelled_rows(), profile.quarantined),

@@ -39,7 +39,7 @@ struct SimulatorArgs {
     #[arg(long, value_name = "URL")]
     s3_url: Option<String>,
 
-    /// Longest time until a captured request is written to its DestinationS3Uri
+    /// Longest time until a captured request is written to S3
     #[arg(long, value_name = "SECS", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     capture_secs: u64,

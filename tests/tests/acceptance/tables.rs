@@ -96,7 +96,12 @@ fn a_table_is_judged_against_the_reference_that_was_built_of_it() {
         "{quiet}"
     );
     hour(folder, "third", at(2), 15_000.0);
-    let alert = judged(folder, at(2));
+    // Asked long after, people are told nothing; asked in time, they get a page.
+    let [start, end] = [at(2), at(3)].map(text);
+    let window = ["--window-start", &start, "--window-end", &end, "--as-of", &end];
+    let finished = monitoring(folder, &[&["--config", "c.yaml"], &window[..]].concat());
+    ended_with(&finished, 0);
+    let alert = finished.last;
     assert_eq!(alert["outcome"], "alert", "{alert}");
     let findings = alert["findings"].as_array().expect("findings");
     let drifted: Vec<&Value> = findings.iter().filter(|one| one["status"] == "drifted").collect();

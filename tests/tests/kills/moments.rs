@@ -24,7 +24,7 @@ const KILLS: u64 = 20;
 /// The way back is the same binary as the way forward, so half as many are enough.
 const KILLS_OF_ROLLBACK: u64 = 10;
 
-/// Draws for one kill. One that came after the exit is drawn anew.
+/// Draws for one kill. One that came after the exit is drawn anew, from the time before it.
 const DRAWS: u32 = 12;
 
 /// A run beside others takes longer than the one that was measured: moments are drawn up to this many
@@ -34,12 +34,15 @@ const LATEST: u32 = 1500;
 /// Moments of a run (xorshift, Marsaglia 2003).
 struct Moments {
     state: u64,
-    typical: Duration,
+    latest: Duration,
 }
 
 impl Moments {
     fn new(seed: u64, typical: Duration) -> Self {
-        let mut moments = Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, typical };
+        let mut moments = Self {
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            latest: typical * LATEST / 1000,
+        };
         // Neighbouring seeds begin alike.
         for _ in 0..8 {
             moments.draw();
@@ -51,8 +54,8 @@ impl Moments {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
-        let thousandths = u32::try_from((self.state >> 33) % u64::from(LATEST)).unwrap_or(0);
-        self.typical * thousandths / 1000
+        let thousandths = u32::try_from((self.state >> 33) % 1000).unwrap_or(0);
+        self.latest * thousandths / 1000
     }
 }
 
@@ -118,6 +121,7 @@ fn landed(number: u64, kill: &Kill<'_>) -> (SmallWorld, String) {
         if (kill.after)(&world, delay) {
             return (world, format!("kill {number}, after {delay:?} of {:?}", kill.typical));
         }
+        moments.latest = delay;
     }
     panic!(
         "kill {number}: all {DRAWS} moments came after the exit; {:?} are typical",

@@ -1,19 +1,13 @@
 //! Captured requests and answers of any model, as columns of text: a row for each row of a request.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::error::ArrowError;
 use mloop_core::capture::{CaptureRecord, Encoding, Payload};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::text::{Csv, TextBatch, TextDecoder, text_of};
-use crate::rows::Fill;
-use crate::scan::{Batch, Decode, Unreadable};
+use super::fields::Fields;
+use super::text::{Csv, text_of};
+use crate::scan::Unreadable;
 
 /// The column of the moment in which a request was answered.
 pub(crate) const TIME: &str = "inference_time";
@@ -34,57 +28,6 @@ pub struct CapturedColumns {
     pub output: Vec<String>,
 }
 
-/// A row: what is known of it, by name.
-type Fields = BTreeMap<String, String>;
-
-/// How captured lines become columns of text.
-#[derive(Debug)]
-pub(crate) struct CapturedDecoder {
-    text: TextDecoder,
-    columns: Arc<[String]>,
-    names: CapturedColumns,
-}
-
-impl CapturedDecoder {
-    pub(crate) fn new(columns: &Arc<[String]>, names: &CapturedColumns) -> Self {
-        let text = TextDecoder::new(columns, false);
-        Self { text, columns: Arc::clone(columns), names: names.clone() }
-    }
-}
-
-impl Decode for CapturedDecoder {
-    fn schema(&self) -> &SchemaRef {
-        self.text.schema()
-    }
-
-    fn batch(&self) -> Box<dyn Batch + '_> {
-        Box::new(CapturedBatch { decoder: self, rows: TextBatch::new(&self.text) })
-    }
-}
-
-struct CapturedBatch<'a> {
-    decoder: &'a CapturedDecoder,
-    rows: TextBatch<'a>,
-}
-
-impl Batch for CapturedBatch<'_> {
-    fn push(&mut self, position: u64, line: &str) -> Result<(), Unreadable> {
-        for row in rows(line, &self.decoder.names)? {
-            let texts = self.decoder.columns.iter().map(|name| row.get(name).map(String::as_str));
-            self.rows.add(position, texts);
-        }
-        Ok(())
-    }
-
-    fn fill(&self) -> Fill {
-        self.rows.fill()
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows.finish()
-    }
-}
-
 /// The names that a captured line's rows have.
 pub(crate) fn names(line: &str, named: &CapturedColumns) -> Option<Vec<String>> {
     let rows = rows(line, named).ok()?;
@@ -92,7 +35,7 @@ pub(crate) fn names(line: &str, named: &CapturedColumns) -> Option<Vec<String>> 
 }
 
 /// The rows of a captured line: the request's, each with what the answer says of it.
-fn rows(line: &str, names: &CapturedColumns) -> Result<Vec<Fields>, Unreadable> {
+pub(super) fn rows(line: &str, names: &CapturedColumns) -> Result<Vec<Fields>, Unreadable> {
     let record = CaptureRecord::parse(line)?;
     let data = &record.capture_data;
     let side = |payload: Option<&Payload>, names: &[String]| {

@@ -1,68 +1,57 @@
 //! SageMaker's ground-truth lines as columns of text.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::error::ArrowError;
 use mloop_core::capture::GroundTruth;
 
-use super::text::{TextBatch, TextDecoder};
-use crate::rows::Fill;
-use crate::scan::{Batch, Decode, Unreadable};
+use super::fields::Fields;
+use crate::scan::Unreadable;
 
 /// The request that a label is of, and the label.
 pub(crate) const COLUMNS: [&str; 2] = ["event_id", "label"];
 
-/// How ground-truth lines become columns of text.
-#[derive(Debug)]
-pub(crate) struct GroundTruthDecoder {
-    text: TextDecoder,
-    columns: Arc<[String]>,
+/// The row of a ground-truth line.
+pub(super) fn row(line: &str) -> Result<Fields, Unreadable> {
+    let record = GroundTruth::parse(line)?;
+    let class = record.class().filter(|class| !class.is_empty());
+    let class = class.ok_or_else(|| {
+        Unreadable::new("the label is neither bare (CSV) nor {\"label\": …} (JSON)")
+    })?;
+    let values = [record.event_metadata.event_id, class];
+    Ok(COLUMNS.map(str::to_owned).into_iter().zip(values).collect())
 }
 
-impl GroundTruthDecoder {
-    pub(crate) fn new(columns: &Arc<[String]>) -> Self {
-        Self { text: TextDecoder::new(columns, false), columns: Arc::clone(columns) }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
 
-impl Decode for GroundTruthDecoder {
-    fn schema(&self) -> &SchemaRef {
-        self.text.schema()
-    }
+    use super::*;
 
-    fn batch(&self) -> Box<dyn Batch + '_> {
-        Box::new(GroundTruthBatch { decoder: self, rows: TextBatch::new(&self.text) })
-    }
-}
-
-struct GroundTruthBatch<'a> {
-    decoder: &'a GroundTruthDecoder,
-    rows: TextBatch<'a>,
-}
-
-impl Batch for GroundTruthBatch<'_> {
-    fn push(&mut self, position: u64, line: &str) -> Result<(), Unreadable> {
-        let record = GroundTruth::parse(line)?;
-        let class = record.class().filter(|class| !class.is_empty());
-        let class = class.ok_or_else(|| {
-            Unreadable::new("the label is neither bare (CSV) nor {\"label\": …} (JSON)")
-        })?;
-        let texts = self.decoder.columns.iter().map(|name| match name.as_str() {
-            "event_id" => Some(record.event_metadata.event_id.as_str()),
-            "label" => Some(class.as_str()),
-            _ => None,
+    fn line(encoding: &str, data: &str) -> String {
+        let line: Value = json!({
+            "groundTruthData": {"data": data, "encoding": encoding},
+            "eventMetadata": {"eventId": "loan-7"},
+            "eventVersion": "0",
         });
-        self.rows.add(position, texts);
-        Ok(())
+        line.to_string()
     }
 
-    fn fill(&self) -> Fill {
-        self.rows.fill()
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows.finish()
+    #[test]
+    fn a_label_is_found_under_its_request_and_what_is_none_is_unreadable() {
+        for (encoding, data, expected) in [
+            ("CSV", "paid", Some("paid")),
+            ("JSON", r#"{"label": "paid"}"#, Some("paid")),
+            ("CSV", "", None),
+            ("JSON", r#"{"other": "paid"}"#, None),
+        ] {
+            let found = row(&line(encoding, data)).ok();
+            let expected = expected.map(|label| {
+                COLUMNS
+                    .map(str::to_owned)
+                    .into_iter()
+                    .zip(["loan-7", label].map(str::to_owned))
+                    .collect()
+            });
+            assert_eq!(found, expected, "{encoding} {data}");
+        }
+        assert!(row("{").is_err());
     }
 }

@@ -24,6 +24,7 @@ use crate::tables::parquet::Wanted;
 use crate::tables::plan::{WhoAnswered, Wish, bounds};
 
 mod captured;
+mod fields;
 mod freeze;
 mod ground_truth;
 mod parquet;
@@ -160,18 +161,8 @@ impl Tables {
 
     /// Names of the columns that are read for a layout.
     fn needed(&self, layout: &Layout) -> Vec<String> {
-        let columns = &self.settings.columns;
-        let single = [
-            Some(&columns.time),
-            columns.id.as_ref(),
-            columns.prediction.as_ref(),
-            columns.score.as_ref(),
-            columns.label.as_ref(),
-            columns.latency_ms.as_ref(),
-            columns.version.as_ref(),
-        ];
         let own = layout.features.iter().chain(&layout.attributes).chain(&layout.vectors);
-        let mut needed: Vec<String> = single.into_iter().flatten().chain(own).cloned().collect();
+        let mut needed: Vec<String> = self.settings.columns.single().chain(own).cloned().collect();
         needed.sort_unstable();
         needed.dedup();
         needed

@@ -11,8 +11,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
 
-use super::captured::{self, CapturedColumns, CapturedDecoder};
-use super::ground_truth::{COLUMNS as GROUND_TRUTH, GroundTruthDecoder};
+use super::captured::{self, CapturedColumns};
+use super::fields::{FieldsDecoder, Known};
+use super::ground_truth::COLUMNS as GROUND_TRUTH;
 use super::parquet::{self, Wanted};
 use super::settings::Format;
 use super::text::{Csv, TextDecoder};
@@ -108,8 +109,10 @@ pub(crate) fn table(
         Format::Parquet => return parquet_table(files, schema, wanted, partitions),
         Format::Csv => Arc::new(TextDecoder::new(&wanted.columns, true)),
         Format::JsonLines => Arc::new(TextDecoder::new(&wanted.columns, false)),
-        Format::Captured => Arc::new(CapturedDecoder::new(&wanted.columns, named)),
-        Format::GroundTruth => Arc::new(GroundTruthDecoder::new(&wanted.columns)),
+        Format::Captured => {
+            Arc::new(FieldsDecoder::new(&wanted.columns, Known::Captured(named.clone())))
+        }
+        Format::GroundTruth => Arc::new(FieldsDecoder::new(&wanted.columns, Known::GroundTruth)),
     };
     scan::table(files, &decoder, reading, partitions)
 }

@@ -187,6 +187,15 @@ impl Spec<Sources, PlatformDeps> for TablesSettings {
     }
 }
 
+impl Columns {
+    /// Those of one column each.
+    pub(crate) fn single(&self) -> impl Iterator<Item = &String> {
+        let optional =
+            [&self.id, &self.prediction, &self.score, &self.label, &self.latency_ms, &self.version];
+        std::iter::once(&self.time).chain(optional.into_iter().flatten())
+    }
+}
+
 impl TablesSettings {
     fn check(&self) -> Result<(), BuildError> {
         let columns = &self.columns;
@@ -255,20 +264,6 @@ impl TablesSettings {
     /// Columns that mean something else than a feature.
     pub(crate) fn is_special(&self, name: &str) -> bool {
         let columns = &self.columns;
-        let single = [
-            Some(&columns.time),
-            columns.id.as_ref(),
-            columns.prediction.as_ref(),
-            columns.score.as_ref(),
-            columns.label.as_ref(),
-            columns.latency_ms.as_ref(),
-            columns.version.as_ref(),
-        ];
-        single
-            .into_iter()
-            .flatten()
-            .chain(&columns.groups)
-            .chain(&columns.exclude)
-            .any(|one| one == name)
+        columns.single().chain(&columns.groups).chain(&columns.exclude).any(|one| one == name)
     }
 }

@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 
 use crate::fixture::{evening, noon, window};
 
+mod captured;
+
 /// A loan that was asked for.
 #[derive(Debug, Clone)]
 struct Loan {
